@@ -1,0 +1,142 @@
+"""Create the arrays of an output volume, and publish it as an OME-Zarr 0.5 image when it is whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from pipeline.errors import VolumeError
+from pipeline.volume.ngff import image_attributes
+from pipeline.volume.space import Space
+
+INNER = {2: (512, 512), 3: (64, 128, 128)}
+"""Voxels of an inner chunk (the smallest piece that is read), by number of spatial axes."""
+
+SHARD = {2: (2048, 2048), 3: (128, 512, 512)}
+"""Voxels of a shard (the smallest piece that is written), by number of spatial axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """Everything that decides how a level's array is stored.
+
+    Attributes:
+        shape: spatial shape in voxels.
+        channels: None for an array without a channel axis.
+        dtype: data type of the voxels.
+        shard: spatial shape of a shard, in voxels; a shard holds all channels.
+        inner: spatial shape of an inner chunk; divides ``shard``.
+        space: axes, voxel size, origin, unit.
+    """
+
+    shape: tuple[int, ...]
+    channels: int | None
+    dtype: np.dtype[Any]
+    shard: tuple[int, ...]
+    inner: tuple[int, ...]
+    space: Space
+
+    @property
+    def axes(self) -> str:
+        """Stored axis names: channels first."""
+        return self.space.axes if self.channels is None else "c" + self.space.axes
+
+    def stored(self, spatial: Sequence[int], channels: int | None) -> tuple[int, ...]:
+        """Put the channel axis in front of a spatial shape."""
+        return tuple(spatial) if self.channels is None else (channels or 1, *spatial)
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape of the array with its channel axis."""
+        return self.stored(self.shape, self.channels)
+
+
+def default_shard(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the default shard for a volume of ``shape``: smaller than usual only where the volume is."""
+    usual = SHARD[len(shape)]
+    inner = INNER[len(shape)]
+    return tuple(min(s, -(-n // c) * c) for s, n, c in zip(usual, shape, inner, strict=True))
+
+
+def inner_chunk(shard: Sequence[int]) -> tuple[int, ...]:
+    """Return the inner chunk for a shard: near the default, and dividing the shard."""
+    return tuple(_divisor(s, c) for s, c in zip(shard, INNER[len(shard)], strict=True))
+
+
+def _divisor(length: int, target: int) -> int:
+    """Return the largest divisor of ``length`` up to ``target``; the whole length where all are tiny."""
+    best = next(d for d in range(min(length, target), 0, -1) if length % d == 0)
+    return best if 4 * best >= min(length, target) else length
+
+
+def create_level(root: Path, name: str, spec: ArraySpec) -> zarr.Array[Any]:
+    """Create one level's array inside ``root`` (made where it is missing), never over another.
+
+    The array stores empty chunks too: a finished chunk always has bytes, so a missing one is a hole. Chunks carry
+    a zstd checksum, shards' indices a crc32c: a flipped bit is an error, not data.
+
+    Raises:
+        VolumeError: there is an array of this name already.
+    """
+    if not (root / "zarr.json").exists():
+        root.mkdir(parents=True, exist_ok=True)
+        zarr.open_group(store=str(root), mode="a", zarr_format=3)
+    if (root / name).exists():
+        raise VolumeError(f"{root / name}: exists already; choose another output or remove it")
+    channels = spec.channels if spec.channels is None or spec.channels <= 4 else 1
+    array = zarr.create_array(
+        store=str(root),
+        name=name,
+        shape=spec.stored_shape,
+        dtype=spec.dtype,
+        shards=spec.stored(spec.shard, spec.channels),
+        chunks=spec.stored(spec.inner, channels),
+        compressors=[ZstdCodec(level=1, checksum=True)],
+        fill_value=0,
+        dimension_names=list(spec.axes),
+        config={"write_empty_chunks": True},
+    )
+    sync_tree(root)
+    return array
+
+
+def publish(
+    root: Path, *, name: str, axes: str, levels: Sequence[tuple[str, Space]], classes: Sequence[str] | None
+) -> None:
+    """Write the ``ome`` attribute: from now on viewers see an image of the given levels.
+
+    Args:
+        root: the image group.
+        name: shown by viewers.
+        axes: stored axis names.
+        levels: path and space of each level, finest first.
+        classes: names of the class ids if the image is a class map.
+    """
+    group = zarr.open_group(store=str(root), mode="r+")
+    group.attrs["ome"] = image_attributes(name, axes, levels, classes=classes)
+    sync_tree(root)
+
+
+def sync_tree(root: Path) -> None:
+    """Force a group's metadata, and the names of what is in it, to the disk."""
+    for document in [root / "zarr.json", *root.glob("*/zarr.json")]:
+        if document.exists():
+            fsync(document)
+            fsync(document.parent)
+    fsync(root.parent)
+
+
+def fsync(path: Path) -> None:
+    """Force a file's bytes, or a folder's names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
