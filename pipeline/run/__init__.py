@@ -1,0 +1,1 @@
+"""Runs: fingerprint, ledger, lease, dispatch over Dask, clusters, verification. Knows no network."""

@@ -1,0 +1,110 @@
+"""Dask clusters: local worker processes, one worker a GPU, or any existing scheduler by its address."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import dask
+from distributed import Client, Nanny, Scheduler, SpecCluster
+
+from pipeline.errors import InputError
+
+CHUNKS_AT_ONCE = 3
+"""Chunks that a worker has in hand: one being read, one in the network, one being written."""
+
+_WORKER_CONFIG = {
+    # A network keeps its memory, so pausing a full worker would stop it for ever; above the limit it is replaced.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+}
+
+_SCHEDULER_CONFIG = {
+    # A unit on which workers die twice has something in it that kills workers: its chunks are then tried alone.
+    "distributed.scheduler.allowed-failures": 1,
+    # A result that was lost with its worker is found lost after this long (30 s otherwise).
+    "distributed.comm.timeouts.connect": "5s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """What workers a run gets.
+
+    Attributes:
+        workers: number of local worker processes.
+        threads: threads of the network in each worker.
+        memory_limit: bytes of resident memory a worker; above 95 % it is replaced.
+        gpus: CUDA device of each worker; empty for CPU workers.
+        address: of an existing scheduler (``tcp://...``); then no process is started.
+    """
+
+    workers: int
+    threads: int
+    memory_limit: int
+    gpus: tuple[str, ...] = ()
+    address: str | None = None
+
+
+@contextmanager
+def connect(spec: ClusterSpec) -> Iterator[Client]:
+    """Give a client of the cluster; what was started ends with the block.
+
+    Raises:
+        InputError: the address does not answer.
+    """
+    with ExitStack() as stack:
+        if spec.address is not None:
+            client = _existing(spec.address)
+        else:
+            cluster = stack.enter_context(_local(spec))
+            client = Client(cluster, set_as_default=False)
+        yield stack.enter_context(client)
+
+
+def slots(client: Client) -> int:
+    """Return how many units the cluster can have in hand now."""
+    return sum(client.nthreads().values())
+
+
+def _existing(address: str) -> Client:
+    try:
+        return Client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--scheduler {address}: no Dask scheduler answers there ({error});"
+            " start one with `dask scheduler`, or leave --scheduler out to use this machine"
+        ) from error
+
+
+@contextmanager
+def _local(spec: ClusterSpec) -> Iterator[SpecCluster]:
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+    }
+    workers = {i: {"cls": Nanny, "options": _worker(spec, i)} for i in range(spec.workers)}
+    with dask.config.set(_SCHEDULER_CONFIG | _WORKER_CONFIG):
+        cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR, name="overtile")
+        with cluster:
+            cluster.sync(cluster._correct_state)
+            yield cluster
+
+
+def _worker(spec: ClusterSpec, index: int) -> dict[str, object]:
+    threads = str(spec.threads)
+    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    if spec.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = spec.gpus[index]
+    return {
+        "nthreads": CHUNKS_AT_ONCE,
+        "memory_limit": spec.memory_limit,
+        "host": "127.0.0.1",
+        "dashboard": False,
+        "env": environment,
+        "name": f"worker-{index}",
+    }

@@ -1,0 +1,50 @@
+"""What a run has done so far, by its folder alone; works while it runs, without torch and without Dask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.geometry import Grid
+from pipeline.run.folder import RunFolder
+from pipeline.run.ledger import Ledger
+
+SHOWN_FAILURES = 1000
+
+
+def status(output: Path) -> dict[str, Any]:
+    """Return the state of the run of ``OUT.zarr``, JSON-ready.
+
+    Keys: ``state`` (``incomplete`` or ``sealed``), ``total``, ``done``, ``failed``, ``skipped``, ``pending``,
+    ``failures`` (chunk, its position on the grid, attempts, kind, error), ``seconds`` a phase summed over
+    workers, ``voxels`` done, ``peak_memory`` of a worker and ``predicted_memory`` in bytes, ``fingerprint``.
+
+    Raises:
+        InputError: there is no run at this output.
+    """
+    folder = RunFolder(output)
+    recorded = folder.read()
+    grid = Grid(tuple(recorded["grid"]["shape"]), tuple(recorded["grid"]["chunk"]))
+    ledger = Ledger(folder.journal, len(grid))
+    failures = [
+        {
+            "chunk": chunk,
+            "position": "/".join(map(str, grid.position(chunk))),
+            "core": str(grid.core(chunk)),
+            "attempts": record.attempt,
+            "kind": record.kind,
+            "error": record.error,
+        }
+        for chunk, record in sorted(ledger.failures.items())[:SHOWN_FAILURES]
+    ]
+    return {
+        "output": str(output),
+        "state": "sealed" if folder.is_sealed else "incomplete",
+        "fingerprint": recorded["fingerprint"],
+        **ledger.summary(),
+        "predicted_memory": recorded.get("plan", {}).get("memory", {}).get("peak"),
+        "damaged_lines": ledger.damaged_lines,
+        "grid": recorded["grid"],
+        "failures": failures,
+        "seal": folder.read_seal(),
+    }

@@ -1,0 +1,188 @@
+"""Verify a result by its stored bytes, without the code that wrote them: keys, digests, decoding, root digest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from pipeline.errors import VolumeError
+from pipeline.geometry import Grid
+from pipeline.run.folder import RunFolder
+from pipeline.run.journal import replay
+from pipeline.run.ledger import Ledger
+from pipeline.run.records import DONE, Record
+from pipeline.volume import digest_bytes
+from pipeline.volume.write import PARTIAL
+
+SHOWN = 100
+"""Entries that each list of a verification holds at most; the counts are of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What verification found in the array that a run wrote.
+
+    Attributes:
+        checked: stored objects that were compared.
+        missing: keys that the ledger claims and that are not stored.
+        damaged: keys whose bytes differ from the ledger's digest, or do not decode.
+        foreign: stored keys that no chunk of the ledger claims.
+        leftovers: files that a process left half written when it died; harmless.
+        incomplete: chunks that are not done.
+        root: the root digest now.
+        sealed_root: the root digest in the seal; None where the run is not sealed.
+    """
+
+    checked: int
+    missing: tuple[str, ...]
+    damaged: tuple[str, ...]
+    foreign: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    incomplete: int
+    root: str
+    sealed_root: str | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that is claimed is there, whole, and nothing else is."""
+        changed = self.sealed_root is not None and self.sealed_root != self.root
+        return not (self.missing or self.damaged or self.foreign or changed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the findings, JSON-ready; long lists are cut, their counts are not."""
+        lists = {
+            "missing": self.missing,
+            "damaged": self.damaged,
+            "foreign": self.foreign,
+            "leftovers": self.leftovers,
+        }
+        return {
+            "ok": self.ok,
+            "checked": self.checked,
+            **{name: list(keys[:SHOWN]) for name, keys in lists.items()},
+            "counts": {name: len(keys) for name, keys in lists.items()},
+            "incomplete": self.incomplete,
+            "root": self.root,
+            "sealed_root": self.sealed_root,
+        }
+
+
+def verify(
+    output: Path, *, decode: bool = True, threads: int = 2, on_progress: Callable[[int, int], None] | None = None
+) -> Verification:
+    """Compare what is stored in the run's array with what the ledger claims.
+
+    Args:
+        output: the result, ``OUT.zarr``.
+        decode: decode every stored chunk too, not only compare its bytes.
+        threads: chunks that are compared at once.
+        on_progress: called with the number of chunks compared and their total.
+
+    Raises:
+        InputError: there is no run at this output.
+    """
+    folder = RunFolder(output)
+    recorded = folder.read()
+    grid = Grid(tuple(recorded["grid"]["shape"]), tuple(recorded["grid"]["chunk"]))
+    ledger = Ledger(folder.journal, len(grid))
+    path = output / recorded["array"]
+    array = _open(path) if decode else None
+    claims = {record.chunk: record for record in _last_done(folder, ledger)}
+    missing: list[str] = []
+    damaged: list[str] = []
+    claimed: set[str] = set()
+    with ThreadPoolExecutor(threads) as pool:
+        checks = pool.map(lambda record: _check(path, record, array, grid), claims.values())
+        for n, (record, (gone, bad)) in enumerate(zip(claims.values(), checks, strict=True), start=1):
+            claimed.update(stored.key for stored in record.done.stored)
+            missing.extend(gone)
+            damaged.extend(bad)
+            if on_progress:
+                on_progress(n, len(claims))
+    present = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    others = [key for key in present if key not in claimed and key != "zarr.json"]
+    leftovers = [key for key in others if key.endswith(PARTIAL)]
+    unclaimed = _keys_of_lacking(ledger, grid, array) if array is not None else set()
+    foreign = [key for key in others if not key.endswith(PARTIAL) and key not in unclaimed]
+    seal = folder.read_seal()
+    return Verification(
+        len(claimed),
+        tuple(missing),
+        tuple(damaged),
+        tuple(foreign),
+        tuple(leftovers),
+        len(ledger.lacking()),
+        ledger.root_digest(),
+        seal["root"] if seal else None,
+    )
+
+
+def claims_hold(output: Path, array_path: str, ledger: Ledger) -> list[int]:
+    """Return the done chunks whose stored objects are not there in the recorded size: a quick look on resume."""
+    root = output / array_path
+    lost = []
+    for record in _last_done(RunFolder(output), ledger):
+        for stored in record.done.stored:
+            try:
+                size = (root / stored.key).stat().st_size
+            except OSError:
+                size = -1
+            if size != stored.size:
+                lost.append(record.chunk)
+                break
+    return lost
+
+
+def _last_done(folder: RunFolder, ledger: Ledger) -> Iterator[Record]:
+    """Yield, for each chunk that is done, the record that made it so."""
+    last: dict[int, Record] = {}
+    for record in replay(folder.journal):
+        if record is not None and record.state == DONE and 0 <= record.chunk < ledger.total:
+            last[record.chunk] = record
+    return (record for chunk, record in sorted(last.items()) if ledger.state(chunk) == DONE)
+
+
+def _check(root: Path, record: Record, array: zarr.Array[Any] | None, grid: Grid) -> tuple[list[str], list[str]]:
+    """Return the keys of a chunk that are missing and those that are damaged."""
+    missing, damaged = [], []
+    for stored in record.done.stored:
+        try:
+            data = (root / stored.key).read_bytes()
+        except OSError:
+            missing.append(stored.key)
+            continue
+        if len(data) != stored.size or digest_bytes(data) != stored.digest:
+            damaged.append(stored.key)
+    if array is not None and not missing and not damaged and not _decodes(array, record.chunk, grid):
+        damaged.extend(stored.key for stored in record.done.stored)
+    return missing, damaged
+
+
+def _decodes(array: zarr.Array[Any], chunk: int, grid: Grid) -> bool:
+    lead = (slice(None),) * (array.ndim - len(grid.shape))
+    try:
+        array[(*lead, *grid.core(chunk).slices)]
+    except Exception:  # whatever a codec makes of damaged bytes
+        return False
+    return True
+
+
+def _keys_of_lacking(ledger: Ledger, grid: Grid, array: zarr.Array[Any]) -> set[str]:
+    """Return the keys of chunks that are not done: a worker may have written them without a word."""
+    shard = (array.shards or array.chunks)[array.ndim - len(grid.shape) :]
+    lead = (0,) * (array.ndim - len(grid.shape))
+    stored = Grid(grid.shape, tuple(shard))
+    positions = (p for chunk in ledger.lacking() for p in stored.overlapping(grid.core(int(chunk))))
+    return {array.metadata.encode_chunk_key((*lead, *p)) for p in positions}
+
+
+def _open(path: Path) -> zarr.Array[Any]:
+    try:
+        return zarr.open_array(store=str(path), mode="r")
+    except Exception as error:
+        raise VolumeError(f"{path}: the run's array cannot be opened ({type(error).__name__}: {error})") from error

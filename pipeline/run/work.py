@@ -1,0 +1,32 @@
+"""The two small interfaces between running chunks and what is done to a chunk.
+
+Dispatch knows only these: segmentation today, any other work over a grid of chunks by the same door.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pipeline.run.records import Done
+
+
+class Processor(Protocol):
+    """Work that is ready to run in a worker process: model loaded, volumes open. Shared by its threads."""
+
+    def process(self, chunk: int) -> Done:
+        """Read, compute and write one chunk; the write is durable when this returns."""
+        ...
+
+
+class Work(Protocol):
+    """A description of work, small and picklable; sent to each worker process once.
+
+    Attributes:
+        name: unique to the run and its settings.
+    """
+
+    name: str
+
+    def open(self) -> Processor:
+        """Load what the work needs; called once per worker process."""
+        ...
