@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from pipeline.errors import InputError
-
-CHUNKS_AT_ONCE = 3
-"""Chunks that a worker has in hand: one being read, one in the network, one being written."""
+from pipeline.run.cluster_spec import CHUNKS_AT_ONCE, ClusterSpec
 
 _WORKER_CONFIG = {
     # A network keeps its memory, so pausing a full worker would stop it for ever; above the limit it is replaced.
@@ -29,25 +26,6 @@ _SCHEDULER_CONFIG = {
     # A result that was lost with its worker is found lost after this long (30 s otherwise).
     "distributed.comm.timeouts.connect": "5s",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterSpec:
-    """What workers a run gets.
-
-    Attributes:
-        workers: number of local worker processes.
-        threads: threads of the network in each worker.
-        memory_limit: bytes of resident memory a worker; above 95 % it is replaced.
-        gpus: CUDA device of each worker; empty for CPU workers.
-        address: of an existing scheduler (``tcp://...``); then no process is started.
-    """
-
-    workers: int
-    threads: int
-    memory_limit: int
-    gpus: tuple[str, ...] = ()
-    address: str | None = None
 
 
 @contextmanager
@@ -96,7 +74,7 @@ def _local(spec: ClusterSpec) -> Iterator[SpecCluster]:
 
 
 def _worker(spec: ClusterSpec, index: int) -> dict[str, object]:
-    threads = str(spec.threads)
+    threads = str(spec.threads or 1)
     environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     if spec.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = spec.gpus[index]

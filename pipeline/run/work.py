@@ -25,8 +25,13 @@ class Work(Protocol):
         name: unique to the run and its settings.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...  # noqa: D102
 
-    def open(self) -> Processor:
-        """Load what the work needs; called once per worker process."""
+    def open(self, worker_threads: int) -> Processor:
+        """Load what the work needs; called once per worker process.
+
+        Args:
+            worker_threads: threads that the worker's operator gave it.
+        """
         ...

@@ -47,12 +47,14 @@ class WorkPlugin(WorkerPlugin):
         self._work = work
         self._processor: Processor | None = None
         self._lock: threading.Lock | None = None
+        self._threads = 1
         self.worker_name = ""
 
     def setup(self, worker: Worker) -> None:
         """Prepare the process; the work itself is opened by the first unit."""
         self._lock = threading.Lock()
         self.worker_name = str(worker.name)
+        self._threads = worker.state.nthreads
         keep_freed_memory()
         zarr.config.set({"async.concurrency": 4, "threading.max_workers": 2})
 
@@ -61,7 +63,7 @@ class WorkPlugin(WorkerPlugin):
         assert self._lock is not None
         with self._lock:
             if self._processor is None:
-                self._processor = self._work.open()
+                self._processor = self._work.open(self._threads)
             return self._processor
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
+from zarr.storage import MemoryStore
 
 from pipeline.errors import VolumeError
+from pipeline.geometry import Box
 from pipeline.volume.ngff import image_attributes
 from pipeline.volume.space import Space
 
@@ -21,6 +24,9 @@ INNER = {2: (512, 512), 3: (64, 128, 128)}
 
 SHARD = {2: (2048, 2048), 3: (128, 512, 512)}
 """Voxels of a shard (the smallest piece that is written), by number of spatial axes."""
+
+PARTIAL = ".partial"
+"""Ending of a file that is being written; a leftover means that a process died there, and is harmless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +63,23 @@ class ArraySpec:
         """Shape of the array with its channel axis."""
         return self.stored(self.shape, self.channels)
 
+    def stored_box(self, box: Box) -> Box:
+        """Return the box over all stored axes of a spatial box: all channels of it."""
+        if self.channels is None:
+            return box
+        return Box((0, *box.start), (self.channels, *box.stop))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels, uncompressed."""
+        return math.prod(self.stored_shape) * self.dtype.itemsize
+
 
 def default_shard(shape: Sequence[int]) -> tuple[int, ...]:
     """Return the default shard for a volume of ``shape``: smaller than usual only where the volume is."""
     usual = SHARD[len(shape)]
     inner = INNER[len(shape)]
-    return tuple(min(s, -(-n // c) * c) for s, n, c in zip(usual, shape, inner, strict=True))
+    return tuple(min(s, n if n <= c else -(-n // c) * c) for s, n, c in zip(usual, shape, inner, strict=True))
 
 
 def inner_chunk(shard: Sequence[int]) -> tuple[int, ...]:
@@ -85,14 +102,47 @@ def create_level(root: Path, name: str, spec: ArraySpec) -> zarr.Array[Any]:
     Raises:
         VolumeError: there is an array of this name already.
     """
+    if (root / name).exists():
+        raise VolumeError(f"{root / name}: exists already; choose another output or remove it")
     if not (root / "zarr.json").exists():
         root.mkdir(parents=True, exist_ok=True)
         zarr.open_group(store=str(root), mode="a", zarr_format=3)
-    if (root / name).exists():
-        raise VolumeError(f"{root / name}: exists already; choose another output or remove it")
+    array = _create_array(str(root), name, spec)
+    sync_tree(root)
+    return array
+
+
+def ensure_level(root: Path, name: str, spec: ArraySpec) -> zarr.Array[Any]:
+    """Return one level's array: a new one, or the one that an interrupted job left, if its layout is the same.
+
+    Raises:
+        VolumeError: something else is in its place.
+    """
+    folder = root / name
+    if folder.is_dir() and all(entry.name.endswith(PARTIAL) for entry in folder.iterdir()):
+        for leftover in folder.iterdir():
+            leftover.unlink()
+        folder.rmdir()
+    if not folder.exists():
+        return create_level(root, name, spec)
+    wanted = _create_array(MemoryStore(), name, spec).metadata.to_dict()
+    try:
+        array = zarr.open_array(store=str(root), path=name, mode="r+", zarr_format=3)
+        same = dict(array.metadata.to_dict(), attributes={}) == dict(wanted, attributes={})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VolumeError(f"{folder}: is in the way and is no array of ours ({error}); remove it") from error
+    if not same:
+        raise VolumeError(
+            f"{folder}: an array of another layout ({array.dtype} {array.shape}, shards {array.shards}) is in the way"
+            f" of {spec.dtype} {spec.stored_shape} in shards {spec.stored(spec.shard, spec.channels)}; remove it"
+        )
+    return array
+
+
+def _create_array(store: str | MemoryStore, name: str, spec: ArraySpec) -> zarr.Array[Any]:
     channels = spec.channels if spec.channels is None or spec.channels <= 4 else 1
-    array = zarr.create_array(
-        store=str(root),
+    return zarr.create_array(
+        store=store,
         name=name,
         shape=spec.stored_shape,
         dtype=spec.dtype,
@@ -103,8 +153,6 @@ def create_level(root: Path, name: str, spec: ArraySpec) -> zarr.Array[Any]:
         dimension_names=list(spec.axes),
         config={"write_empty_chunks": True},
     )
-    sync_tree(root)
-    return array
 
 
 def publish(

@@ -64,3 +64,13 @@ def check_axes(axes: str, ndim: int, *, where: str) -> str:
             " and z (if any) before y, for example cyx, yxc, zyx or czyx"
         )
     return axes
+
+
+def check_one_time(axes: str, shape: Sequence[int], *, where: str) -> None:
+    """Raise VolumeError if an array of these axes has more than one time point."""
+    count = shape[axes.index("t")] if "t" in axes else 1
+    if count != 1:
+        raise VolumeError(
+            f"{where}: it has {count} time points, but a volume has one; make each a volume of its own,"
+            " or say with --axes what the axis is, if it is not time"
+        )

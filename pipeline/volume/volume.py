@@ -16,7 +16,7 @@ from zarr.storage import LocalStore
 from pipeline.errors import MissingChunkError, VolumeError
 from pipeline.geometry import Box, Grid, mirror, visible_box
 from pipeline.volume.ngff import Level, read_levels
-from pipeline.volume.space import Space, check_axes
+from pipeline.volume.space import Space, check_axes, check_one_time
 
 KINDS = "buif"
 """Kinds of NumPy dtypes that a volume may hold: bool, unsigned, signed, float."""
@@ -90,11 +90,7 @@ class Volume:
         assert self.box.contains(box), (box, self.shape)
         if holes == "error":
             self.check_present(box)
-        voxels = np.asarray(self.array[self._selection(box)])
-        kept = [a for a in self.axes if a != "t"]
-        order = [kept.index(a) for a in ("c", *self.space.axes) if a in kept]
-        voxels = voxels.transpose(order)
-        return voxels if "c" in kept else voxels[np.newaxis]
+        return read_box(self.array, self.axes, box)
 
     def read_shown(self, box: Box, *, holes: str = "error") -> npt.NDArray[Any]:
         """Read what a box shows of the volume and, outside it, of its mirror image: ``(c, [z,] y, x)``."""
@@ -125,9 +121,25 @@ class Volume:
         stored = Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
         return [self.array.metadata.encode_chunk_key(p) for p in self.storage_grid.overlapping(stored)]
 
-    def _selection(self, box: Box) -> tuple[slice | int, ...]:
-        spatial = dict(zip(self.space.axes, box.slices, strict=True))
-        return tuple(0 if a == "t" else spatial.get(a, slice(None)) for a in self.axes)
+
+def read_box(array: Any, axes: str, box: Box) -> npt.NDArray[Any]:
+    """Read a spatial box of any array that is cut by slices.
+
+    Args:
+        array: its axes are ``axes``; only the first time point is read.
+        axes: stored axis names, see :func:`pipeline.volume.space.check_axes`.
+        box: spatial box in voxels, in the order ``[z,] y, x``.
+
+    Returns:
+        ``(c, [z,] y, x)``, one channel where there is no channel axis, in native byte order.
+    """
+    spatial = [a for a in "zyx" if a in axes]
+    cut = dict(zip(spatial, box.slices, strict=True))
+    voxels = np.asarray(array[tuple(0 if a == "t" else cut.get(a, slice(None)) for a in axes)])
+    kept = [a for a in axes if a != "t"]
+    voxels = voxels.transpose([kept.index(a) for a in ("c", *spatial) if a in kept])
+    voxels = voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
+    return voxels if "c" in kept else voxels[np.newaxis]
 
 
 def keys_present(array: zarr.Array[Any], keys: list[str]) -> list[bool]:
@@ -169,9 +181,7 @@ def open_volume(url: str | Path, *, level: int = 0, axes: str | None = None) -> 
         raise VolumeError(f"{url}: level {level} ({chosen.path!r}) is named in the metadata but is not there")
     _check_array(array, url)
     stored = check_axes(axes or chosen.axes or _own_axes(array, url), array.ndim, where=url)
-    if "t" in stored and array.shape[stored.index("t")] != 1:
-        count = array.shape[stored.index("t")]
-        raise VolumeError(f"{url}: it has {count} time points; open one of them as a volume of its own")
+    check_one_time(stored, array.shape, where=url)
     known = chosen.axes == stored
     space = chosen.space() if known else Space.unscaled("".join(a for a in stored if a in "zyx"))
     return Volume(url, array, stored, space, tuple(entry.path for entry in levels), level)

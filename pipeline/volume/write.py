@@ -23,10 +23,9 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore
 
 from pipeline.geometry import Box
-from pipeline.volume.create import fsync
+from pipeline.volume.create import PARTIAL, fsync
 
-PARTIAL = ".partial"
-"""Ending of a file that is being written; a leftover means that a process died there, and is harmless."""
+__all__ = ["PARTIAL", "ShardWriter", "Stored", "digest_bytes", "put_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +72,17 @@ class ShardWriter:
         assert voxels.shape == box.shape, (voxels.shape, box)
         assert voxels.dtype == self._array.dtype, (voxels.dtype, self._array.dtype)
         assert self.is_whole(box), (box, self._shard, self._array.shape)
-        self._twin[box.slices] = np.ascontiguousarray(voxels)
         stored = []
-        for key in self._encoded_keys():
-            buffer = sync(self._memory.get(key, default_buffer_prototype()))
-            assert buffer is not None
-            data = buffer.to_bytes()
-            self._put(_join(self._array.path, key), data)
-            stored.append(Stored(key, digest_bytes(data), len(data)))
-            sync(self._memory.delete(key))
+        try:
+            self._twin[box.slices] = np.ascontiguousarray(voxels)
+            for key in self._encoded_keys():
+                buffer = sync(self._memory.get(key, default_buffer_prototype()))
+                assert buffer is not None
+                data = buffer.to_bytes()
+                self._put(_join(self._array.path, key), data)
+                stored.append(Stored(key, digest_bytes(data), len(data)))
+        finally:
+            self._forget()
         return tuple(stored)
 
     def is_whole(self, box: Box) -> bool:
@@ -94,6 +95,11 @@ class ShardWriter:
             return sorted([key async for key in self._memory.list() if key != "zarr.json"])
 
         return sync(listed())
+
+    def _forget(self) -> None:
+        """Empty the memory, so that a later write never puts what a failed one left there."""
+        for key in self._encoded_keys():
+            sync(self._memory.delete(key))
 
     def _put(self, key: str, data: bytes) -> None:
         store = self._array.store

@@ -8,7 +8,8 @@ from fakes import FakeWork, tries, value_of
 
 from pipeline.errors import EnvironmentFaultError, InputError
 from pipeline.geometry import Grid
-from pipeline.run.cluster import CHUNKS_AT_ONCE, ClusterSpec, connect, slots
+from pipeline.run.cluster import connect, slots
+from pipeline.run.cluster_spec import CHUNKS_AT_ONCE, ClusterSpec
 from pipeline.run.dispatch import Dispatcher
 from pipeline.run.ledger import Ledger
 

@@ -40,7 +40,7 @@ class FakeWork:
         space = Space.unscaled("yx")
         create_level(self.root, "0", ArraySpec(self.shape, None, np.dtype("u1"), self.chunk, self.chunk, space))
 
-    def open(self) -> FakeProcessor:
+    def open(self, worker_threads: int) -> FakeProcessor:
         if self.open_error:
             raise RuntimeError(self.open_error)
         (self.root.parent / "opened").mkdir(exist_ok=True)

@@ -1,0 +1,1 @@
+"""How good a prediction is: statistics that add over chunks, and the metrics of their total."""

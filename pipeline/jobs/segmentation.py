@@ -1,0 +1,264 @@
+"""The main job, phase by phase: prepare, predict, verify, pyramid, seal, publish."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from pipeline.errors import DamageError, FailedChunksError, RunMismatchError
+from pipeline.jobs.listener import Listener
+from pipeline.predict.engine import EngineSpec
+from pipeline.predict.plan import Plan
+from pipeline.predict.work import SegmentWork, SourceSpec
+from pipeline.run.cluster import connect
+from pipeline.run.dispatch import Dispatcher, Outcome
+from pipeline.run.folder import RunFolder
+from pipeline.run.ledger import Ledger
+from pipeline.run.verify import Verification, claims_hold, verify
+from pipeline.volume import create_level, publish
+from pipeline.volume.pyramid import build_pyramid
+
+ARRAY = "0"
+"""Name of the array that chunks are written to: the finest level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What preparing a run found.
+
+    Attributes:
+        lacking: chunks that are neither done nor skipped.
+        lost: chunks that the ledger calls done, but whose stored bytes are gone; they are lacking now.
+        sealed: whether the run is complete already.
+    """
+
+    lacking: int
+    lost: int
+    sealed: bool
+
+
+class Segmentation:
+    """One run of the main job. The phases are its methods, in order; each may be repeated.
+
+    Attributes:
+        plan: what is done.
+        folder: the run's own files.
+        ledger: what has happened to each chunk.
+        listener: who is told.
+    """
+
+    def __init__(self, plan: Plan, listener: Listener) -> None:
+        self.plan = plan
+        self.output = Path(plan.job.output)
+        self.folder = RunFolder(self.output)
+        self.listener = listener
+        self.ledger: Ledger
+
+    @contextmanager
+    def opened(self) -> Iterator[Prepared]:
+        """Begin or resume the run: record it, create its array, take the lease, read the ledger.
+
+        Raises:
+            RunMismatchError: the output belongs to another run, or another process is writing to it.
+        """
+        plan = self.plan
+        self.folder.begin(plan.identity, self._details())
+        with self.folder.lease():
+            self._create_array()
+            self.ledger = Ledger(self.folder.journal, len(plan.grid))
+            try:
+                lost = claims_hold(self.output, ARRAY, self.ledger)
+                if lost:
+                    self.folder.unseal()
+                    self.ledger.requeue(lost, "stored bytes are gone")
+                lacking = len(self.ledger.lacking())
+                if lacking:
+                    self.folder.unseal()
+                yield Prepared(lacking, len(lost), self.folder.is_sealed)
+            finally:
+                self.ledger.close()
+
+    @contextmanager
+    def workers(self, *, callers: int = 1, on_progress: Callable[[], None] | None = None) -> Iterator[Dispatcher]:
+        """Give a dispatcher on the plan's cluster; from ``callers`` threads at a time."""
+        with connect(self.plan.cluster) as client:
+            dispatcher = Dispatcher(
+                client,
+                self._work(),
+                self.ledger,
+                retries=self.plan.job.retries,
+                callers=callers,
+                on_progress=on_progress,
+            )
+            try:
+                yield dispatcher
+            except BaseException:
+                dispatcher.stop()
+                raise
+
+    def predict(self, dispatcher: Dispatcher, chunks: Sequence[int] | None = None) -> Outcome:
+        """Process the given chunks, or all that the ledger lacks."""
+        if chunks is None:
+            return dispatcher.process(range(self.ledger.total))
+        return dispatcher.process_listed(list(chunks))
+
+    def check_complete(self) -> None:
+        """Raise FailedChunksError unless every chunk is done or skipped."""
+        if self.ledger.is_complete():
+            return
+        counts = self.ledger.counts()
+        first = next(iter(sorted(self.ledger.failures.items())), None)
+        example = ""
+        if first is not None:
+            position = "/".join(map(str, self.plan.grid.position(first[0])))
+            example = f" First: chunk {position} after {first[1].attempt} attempt(s): {first[1].error}."
+        raise FailedChunksError(
+            f"{self.output}: {counts['failed']} of {self.ledger.total} chunks failed, {counts['pending']} are pending;"
+            f" the result is not complete.{example} See `overtile status {self.output}`;"
+            f" `overtile rerun {self.output}` tries the failed ones again"
+        )
+
+    def verify(self) -> Verification:
+        """Compare every stored byte with the ledger; what is damaged becomes pending again.
+
+        Raises:
+            DamageError: something is missing, damaged or foreign.
+        """
+        self.listener.phase("verify", len(self.plan.grid), "chunks")
+        found = verify(self.output, on_progress=lambda done, _: self.listener.progress(done))
+        if not found.ok:
+            self.folder.unseal()
+            self._requeue(found)
+            raise DamageError(
+                f"{self.output}: {len(found.missing)} stored chunks missing, {len(found.damaged)} damaged,"
+                f" {len(found.foreign)} foreign; run again to compute the damaged ones anew"
+            )
+        return found
+
+    def build_pyramid(self) -> None:
+        """Make the coarser levels, and publish them with the finest as an OME-Zarr image."""
+        plan = self.plan
+        levels = [(ARRAY, plan.array.space)]
+        if plan.job.pyramid:
+            self.listener.phase("pyramid", 1, "levels")
+            levels = build_pyramid(
+                self.output,
+                plan.array,
+                method="mode" if plan.output.kind == "labels" else "mean",
+                threads=2,
+                progress=None,
+            )
+            self.listener.progress(1)
+        self._levels = levels
+
+    def seal(self, found: Verification) -> None:
+        """Write the seal: every chunk is accounted for, and this is the digest of them all."""
+        self.check_complete()
+        self.folder.seal(
+            {
+                "state": "sealed",
+                "root": found.root,
+                "fingerprint": self.plan.fingerprint,
+                "counts": self.ledger.counts(),
+                "sealed": _now(),
+            }
+        )
+
+    def publish(self) -> None:
+        """Write the ``ome`` attribute: from now on viewers see a finished image."""
+        publish(
+            self.output,
+            name=self.output.stem,
+            axes=self.plan.array.axes,
+            levels=self._levels,
+            classes=self.plan.header.classes if self.plan.output.kind == "labels" else None,
+        )
+
+    def _requeue(self, found: Verification) -> None:
+        bad = {*found.missing, *found.damaged}
+        array = zarr.open_array(store=str(self.output / ARRAY), mode="r")
+        grid = self.plan.grid
+        lead = array.ndim - len(grid.shape)
+        shard = (array.shards or array.chunks)[lead:]
+        chunks = set()
+        for position in _positions(bad, lead):
+            start = [p * s for p, s in zip(position, shard, strict=True)]
+            chunks.add(grid.number([a // c for a, c in zip(start, grid.chunk, strict=True)]))
+        self.ledger.requeue(sorted(chunks), "stored bytes are damaged")
+
+    def _create_array(self) -> None:
+        path = self.output / ARRAY
+        if not (path / "zarr.json").exists():
+            create_level(self.output, ARRAY, self.plan.array)
+            return
+        array = zarr.open_array(store=str(path), mode="r")
+        spec = self.plan.array
+        if array.shape != spec.stored_shape or array.dtype != spec.dtype:
+            raise RunMismatchError(
+                f"{path}: shape {array.shape} {array.dtype} is not this run's {spec.stored_shape} {spec.dtype};"
+                " something else has written there; choose another output"
+            )
+
+    def _details(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "kind": "segmentation",
+            "array": ARRAY,
+            "grid": {"shape": list(plan.grid.shape), "chunk": list(plan.grid.chunk)},
+            "settings": plan.job.model_dump(mode="json") | self._absolute_paths(),
+            "plan": plan.describe(),
+            "classes": list(plan.header.classes),
+            "versions": {name: _version(name) for name in ("overtile", "torch", "zarr", "distributed", "numpy")}
+            | {"python": platform.python_version()},
+            "created": _now(),
+        }
+
+    def _absolute_paths(self) -> dict[str, str]:
+        job = self.plan.job
+        return {name: str(Path(getattr(job, name)).resolve()) for name in ("input", "model", "output")}
+
+    def _work(self) -> SegmentWork:
+        plan = self.plan
+        paths = self._absolute_paths()
+        source = SourceSpec(
+            paths["input"],
+            plan.volume.axes,
+            plan.volume.level,
+            plan.job.holes,
+            plan.region.start,
+        )
+        engine = EngineSpec(
+            paths["model"],
+            plan.model_digest,
+            plan.precision,
+            plan.device,
+            plan.batch,
+            plan.cluster.threads,
+        )
+        array = str((self.output / ARRAY).resolve())
+        return SegmentWork(plan.fingerprint, source, array, plan.grid, plan.layout, engine, plan.output)
+
+
+def _positions(keys: set[str], lead: int) -> Iterator[tuple[int, ...]]:
+    """Yield the spatial shard positions of keys like ``c/0/3/4``."""
+    for key in keys:
+        yield tuple(int(part) for part in key.split("/")[1 + lead :])
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,100 @@
+"""What a plan will cost: bytes, operations, memory and a rough time, by formula and before any work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.geometry import Grid, TileLayout, visible_box
+from pipeline.model.architecture import UNetArchitecture
+
+ITEMSIZE = {"float32": 4, "bfloat16": 2, "float64": 8}
+
+BASE_MEMORY = {"cpu": 360 << 20, "cuda": 1400 << 20}
+"""Resident memory of a worker process that has imported everything and opened its volumes, in bytes."""
+
+GIGAFLOPS = {"float32": 60.0, "bfloat16": 110.0, "float64": 12.0}
+"""Nominal rate of one core, in 10^9 operations a second; a first guess, right to about a factor of two."""
+
+GPU_GIGAFLOPS = {"float32": 15_000.0, "bfloat16": 60_000.0, "float64": 5_000.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Predicted peak resident memory of a worker, in bytes, by what needs it.
+
+    Attributes:
+        base: the process itself.
+        weights: the network's parameters.
+        network: activations of one batch of tiles.
+        windows: what is read and written, for all chunks that a worker has in hand.
+    """
+
+    base: int
+    weights: int
+    network: int
+    windows: int
+
+    @property
+    def peak(self) -> int:
+        """Their sum."""
+        return self.base + self.weights + self.network + self.windows
+
+
+def network_memory(architecture: UNetArchitecture, layout: TileLayout, *, precision: str, batch: int) -> int:
+    """Return the bytes that a forward pass over one batch of tiles takes, its input and output included."""
+    shape = layout.input_shape[-architecture.dims :]
+    size = ITEMSIZE[precision]
+    elements = architecture.peak_elements(shape) * size
+    if precision == "float64":  # convolutions in float64 unfold their input
+        elements *= 4
+    voxels = math.prod(shape)
+    raw = voxels * architecture.in_channels * (4 + size)
+    finished = voxels * (architecture.classes * max(4, size) + 8)
+    return batch * (elements + raw + finished)
+
+
+def window_memory(read_voxels: int, core_voxels: int, *, input_bytes: int, output_bytes: int, in_hand: int) -> int:
+    """Return the bytes of what a worker's chunks hold outside the network.
+
+    Args:
+        read_voxels: voxels of the largest read box.
+        core_voxels: voxels of a chunk.
+        input_bytes: bytes of an input voxel, all channels.
+        output_bytes: bytes of a stored voxel, all channels.
+        in_hand: chunks that a worker has in hand at once.
+    """
+    return in_hand * (read_voxels * input_bytes * 2 + core_voxels * output_bytes * 3)
+
+
+def read_voxels(grid: Grid, layout: TileLayout, origin: Sequence[int], shape: tuple[int, ...]) -> int:
+    """Return the voxels that all chunks together read from a volume of ``shape``.
+
+    A chunk's read box along an axis depends on that axis alone, so the sum over all chunks is a product of sums.
+    """
+    total = 1
+    for axis, (n, c) in enumerate(zip(grid.shape, grid.chunk, strict=True)):
+        one = TileLayout((layout.reaches[axis],), (layout.tile[axis],))
+        boxes = (one.read_box(core.shift((origin[axis],))) for core in Grid((n,), (c,)).cores())
+        total *= sum(visible_box(box, (shape[axis],)).size for box in boxes)
+    return total
+
+
+def largest_read(grid: Grid, layout: TileLayout) -> int:
+    """Return the voxels of the largest box that one chunk shows to the network."""
+    lengths = []
+    for axis, (chunk, stride) in enumerate(zip(grid.chunk, layout.strides, strict=True)):
+        # A chunk that does not begin on the lattice can touch one more step of it.
+        aligned = -(-(min(chunk, grid.shape[axis]) + stride - 1) // stride) * stride
+        lengths.append(max(aligned, layout.tile[axis]) + layout.before[axis] + layout.after[axis])
+    return math.prod(lengths)
+
+
+def tile_count(grid: Grid, layout: TileLayout, origin: Sequence[int]) -> int:
+    """Return the network inputs of all chunks together."""
+    total = 1
+    for axis, (n, c) in enumerate(zip(grid.shape, grid.chunk, strict=True)):
+        one = TileLayout((layout.reaches[axis],), (layout.tile[axis],))
+        total *= sum(one.count(core.shift((origin[axis],))) for core in Grid((n,), (c,)).cores())
+    return total

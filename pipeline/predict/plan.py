@@ -1,0 +1,159 @@
+"""The plan: everything that a segmentation will do, settled and checked before any work, without torch.
+
+A plan can be printed, sized and refused. It decides the grid of chunks, the tiles, the memory and the
+fingerprint; carrying it out is a matter of time.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import SegmentJob
+from pipeline.geometry import Box, Grid, TileLayout
+from pipeline.model.checkpoint import CheckpointHeader
+from pipeline.predict.cost import GIGAFLOPS, GPU_GIGAFLOPS, Memory, read_voxels, tile_count
+from pipeline.predict.output import OutputSpec
+from pipeline.run.cluster_spec import ClusterSpec
+from pipeline.run.fingerprint import fingerprint
+from pipeline.volume import ArraySpec, Volume
+
+ALGORITHM = 1
+"""Raised when a new version of Overtile gives other bytes for the same job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a segmentation will do.
+
+    Attributes:
+        job: the settings, with what was left open filled in.
+        volume: the input.
+        header: of the checkpoint.
+        model_digest: of the checkpoint's bytes.
+        region: the part of the input that is segmented, in its voxels.
+        grid: chunks of the output; output voxel 0 is the region's first.
+        layout: tiles of the network, in the input's voxels.
+        output: what is stored.
+        array: how it is stored.
+        batch: network inputs at a time.
+        precision: arithmetic of the network.
+        device: where it runs.
+        cluster: the workers.
+        memory: predicted peak of a worker.
+    """
+
+    job: SegmentJob
+    volume: Volume
+    header: CheckpointHeader
+    model_digest: str
+    region: Box
+    grid: Grid
+    layout: TileLayout
+    output: OutputSpec
+    array: ArraySpec
+    batch: int
+    precision: str
+    device: str
+    cluster: ClusterSpec
+    memory: Memory
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the bytes of the result; JSON-ready."""
+        reaches = self.layout.reaches
+        return {
+            "algorithm": ALGORITHM,
+            "input": {
+                "path": str(Path(self.volume.url).resolve()),
+                "axes": self.volume.axes,
+                "level": self.volume.level,
+                "array": fingerprint(self.volume.metadata),
+                "region": str(self.region),
+                "holes": self.job.holes,
+            },
+            "model": {"digest": self.model_digest},
+            "tiles": {
+                "tile": list(self.layout.tile),
+                "halo": [list(r.halo) for r in reaches],
+                "stride": [r.stride for r in reaches],
+            },
+            "output": {
+                "kind": self.output.kind,
+                "dtype": self.output.dtype,
+                "chunk": list(self.grid.chunk),
+                "shard": list(self.array.shard),
+                "inner": list(self.array.inner),
+            },
+            "numeric": {
+                "device": self.device,
+                "precision": self.precision,
+                "torch": importlib.metadata.version("torch"),
+            },
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of :attr:`identity`."""
+        return fingerprint(self.identity)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the plan for people and scripts, JSON-ready; sizes in voxels and bytes, time in seconds."""
+        axes = self.volume.space.axes
+        voxels = read_voxels(self.grid, self.layout, self.region.start, self.volume.shape)
+        tiles = tile_count(self.grid, self.layout, self.region.start)
+        operations = tiles * self.header.architecture.operations(self.layout.input_shape[-len(self.header.axes) :])
+        written = self.region.size * self.output_voxel_bytes
+        return {
+            "input": {"url": self.volume.url, "shape": list(self.volume.shape), "channels": self.volume.channels,
+                      "dtype": self.volume.dtype.name, "axes": axes, "level": self.volume.level},
+            "output": {"url": self.job.output, "kind": self.output.kind, "dtype": self.output.dtype,
+                       "shape": list(self.array.stored_shape)},
+            "region": str(self.region),
+            "voxels": self.region.size,
+            "chunks": len(self.grid),
+            "chunk": list(self.grid.chunk),
+            "shard": list(self.array.shard),
+            "tile": list(self.layout.tile),
+            "tile_input": list(self.layout.input_shape),
+            "tiles": tiles,
+            "batch": self.batch,
+            "halo": {a: list(r.halo) for a, r in zip(axes, self.layout.reaches, strict=True)},
+            "stride": {a: r.stride for a, r in zip(axes, self.layout.reaches, strict=True)},
+            "exact": True,
+            "precision": self.precision,
+            "device": self.device,
+            "workers": self.cluster.workers,
+            "threads": self.cluster.threads,
+            "bytes_read": voxels * self.input_voxel_bytes,
+            "bytes_written": written,
+            "read_amplification": round(voxels / self.region.size, 3),
+            "operations": operations,
+            "memory": {"peak": self.memory.peak, "base": self.memory.base, "weights": self.memory.weights,
+                       "network": self.memory.network, "windows": self.memory.windows},
+            "memory_limit": self.cluster.memory_limit,
+            "seconds": round(self.seconds(operations), 1),
+            "fingerprint": self.fingerprint,
+        }  # fmt: skip
+
+    @property
+    def input_voxel_bytes(self) -> int:
+        """Bytes of an input voxel, all channels."""
+        return self.volume.channels * self.volume.dtype.itemsize
+
+    @property
+    def output_voxel_bytes(self) -> int:
+        """Bytes of a stored voxel, all channels."""
+        return (self.output.channels or 1) * np.dtype(self.output.dtype).itemsize
+
+    def seconds(self, operations: int) -> float:
+        """Return a rough time for so many operations of the network, by nominal rates."""
+        if self.device == "cuda":
+            rate = GPU_GIGAFLOPS[self.precision] * self.cluster.workers
+        else:
+            rate = GIGAFLOPS[self.precision] * self.cluster.workers * (self.cluster.threads or 1)
+        return operations / (rate * 1e9)

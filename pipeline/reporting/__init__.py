@@ -1,0 +1,1 @@
+"""What a run has to show: pictures, figures and one page that holds them all."""

@@ -1,0 +1,171 @@
+"""Checkpoints with their tensors: bit for bit there and back, whole or not at all, refused by the tensor's name."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import EnvironmentFaultError, ModelError
+from pipeline.model import weights
+from pipeline.model.architecture import UNetArchitecture
+from pipeline.model.checkpoint import CheckpointHeader, Normalisation, digest, read_header
+from pipeline.model.unet import UNet
+from pipeline.model.weights import load_model, save_checkpoint
+
+ARCHITECTURE = UNetArchitecture(depth=2, width=2, padding="same", norm="batch")
+
+
+def header(architecture: UNetArchitecture = ARCHITECTURE) -> CheckpointHeader:
+    return CheckpointHeader(
+        architecture=architecture,
+        normalisation=Normalisation(mean=(0.0,), std=(1.0,)),
+        classes=("background", "foreground"),
+        axes="yx" if architecture.dims == 2 else "zyx",
+        provenance={"steps": 3},
+    )
+
+
+@pytest.fixture
+def model() -> UNet:
+    torch.manual_seed(0)
+    model = UNet(ARCHITECTURE)
+    model(torch.randn(2, 1, 8, 8))
+    return model
+
+
+@pytest.fixture
+def saved(tmp_path: Path, model: UNet) -> Path:
+    save_checkpoint(tmp_path / "model.safetensors", model, header())
+    return tmp_path / "model.safetensors"
+
+
+def rewrite(path: Path, **tensors: torch.Tensor | None) -> None:
+    """Replace (or with None remove) tensors of a checkpoint; a double underscore stands for a dot."""
+    changed = {**load_file(path), **{name.replace("__", "."): tensor for name, tensor in tensors.items()}}
+    kept = {name: tensor for name, tensor in changed.items() if tensor is not None}
+    save_file(kept, path, metadata=header().to_metadata())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_weights_come_back_bit_for_bit(tmp_path: Path, dims: int, dtype: torch.dtype) -> None:
+    architecture = UNetArchitecture.model_validate({"dims": dims, "depth": 2, "width": 2, "norm": "batch"})
+    model = UNet(architecture).to(dtype)
+    if dims == 2:
+        model = model.to(memory_format=torch.channels_last)
+    path = tmp_path / "new" / "model.safetensors"
+    said = save_checkpoint(path, model, header(architecture))
+    loaded = load_model(path, dtype=dtype)
+    assert said == digest(path)
+    assert read_header(path) == header(architecture)
+    assert loaded.architecture == architecture
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        found = loaded.state_dict()[name]
+        assert found.dtype == tensor.dtype, name
+        assert torch.equal(found, tensor), name
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path, model: UNet) -> None:
+    digests = {save_checkpoint(tmp_path / name, model, header()) for name in ("a", "b")}
+    assert len(digests) == 1
+
+
+def test_a_loaded_model_is_ready_for_inference(saved: Path, model: UNet) -> None:
+    loaded = load_model(saved)
+    image = torch.randn(1, 1, 8, 8)
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert torch.equal(loaded(image), model.eval()(image))
+
+
+def test_a_model_is_loaded_in_the_precision_asked_for(saved: Path) -> None:
+    loaded = load_model(saved, dtype=torch.bfloat16, device=torch.device("cpu"))
+    assert loaded(torch.zeros(1, 1, 8, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_saving_replaces_the_file_and_leaves_nothing_else(saved: Path, model: UNet) -> None:
+    before = digest(saved)
+    with torch.no_grad():
+        model.get_submodule("head").bias.add_(1)
+    assert save_checkpoint(saved, model, header()) == digest(saved) != before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_a_failed_write_leaves_the_old_file(saved: Path, model: UNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = digest(saved)
+    monkeypatch.setattr(weights, "_sync", full)
+    with pytest.raises(EnvironmentFaultError, match=r"cannot be written: .*No space left"):
+        save_checkpoint(saved, model, header())
+    assert digest(saved) == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_a_folder_that_cannot_be_made_is_said(saved: Path, model: UNet) -> None:
+    with pytest.raises(EnvironmentFaultError, match="cannot be written"):
+        save_checkpoint(saved / "inside" / "a.safetensors", model, header())
+
+
+def test_a_model_of_another_architecture_is_not_saved(tmp_path: Path, model: UNet) -> None:
+    other = ARCHITECTURE.model_copy(update={"padding": "valid"})
+    with pytest.raises(ModelError, match=r"padding='same'.*but the header says.*padding='valid'"):
+        save_checkpoint(tmp_path / "a", model, header(other))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_changed_model_is_not_saved(tmp_path: Path, model: UNet) -> None:
+    model.add_module("head", torch.nn.Conv2d(2, 3, 1))
+    with pytest.raises(ModelError, match=r"The model has the tensor head.weight as torch.float32 \(3, 2, 1, 1\)"):
+        save_checkpoint(tmp_path / "a", model, header())
+    model.add_module("extra", torch.nn.Conv2d(2, 2, 1))
+    with pytest.raises(ModelError, match=r"The model has tensors .* has not: extra.bias, extra.weight"):
+        save_checkpoint(tmp_path / "a", model, header())
+
+
+def test_a_diverged_model_is_not_saved(tmp_path: Path, model: UNet) -> None:
+    with torch.no_grad():
+        model.get_submodule("head").bias.fill_(torch.nan)
+    with pytest.raises(ModelError, match=r"The model has values in the tensor head.bias that are not finite"):
+        save_checkpoint(tmp_path / "a", model, header())
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"head__bias": None}, "lacks tensors that its architecture has: head.bias"),
+        ({"tail__bias": torch.zeros(2)}, "has tensors that its architecture has not: tail.bias"),
+        ({"head__bias": torch.zeros(3)}, r"head.bias as torch.float32 \(3,\).*torch.float32 \(2,\)"),
+        ({"head__bias": torch.zeros(2, dtype=torch.int64)}, r"head.bias as torch.int64 \(2,\)"),
+        ({"head__bias": torch.tensor([0, torch.inf])}, "head.bias that are not finite in torch.float32"),
+        (
+            {"head__bias": torch.full((2,), 1e300, dtype=torch.float64)},
+            "head.bias that are not finite in torch.float32",
+        ),
+        ({"down0_norm1__running_var": torch.full((2,), torch.nan)}, "down0_norm1.running_var that are not finite"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused_by_name(
+    saved: Path, tensors: dict[str, torch.Tensor | None], message: str
+) -> None:
+    rewrite(saved, **tensors)
+    with pytest.raises(ModelError, match=f"The checkpoint .*{message}"):
+        load_model(saved)
+
+
+def test_a_header_that_is_refused_is_refused_here_too(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no checkpoint file"):
+        load_model(tmp_path / "none")
+
+
+def test_tensors_that_cannot_be_read_are_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(weights, "load_file", torn)
+    with pytest.raises(ModelError, match=r"tensors of .* cannot be read"):
+        load_model(saved)
