@@ -41,22 +41,27 @@ class UNetArchitecture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["unet"] = Field("unet", description="The family of networks.")
-    dims: Literal[2, 3] = Field(2, description="Spatial axes: 2 (y, x) or 3 (z, y, x).")
-    in_channels: int = Field(1, ge=1, description="Channels of the volume.")
-    classes: int = Field(2, ge=1, description="Channels of the output: 1 is a sigmoid, more are a softmax.")
-    depth: int = Field(5, ge=1, le=7, description="Levels of resolution, each half the one above.")
-    width: int = Field(64, ge=1, description="Channels at the first level; each level doubles them.")
+    kind: Literal["unet"] = Field(default="unet", description="The family of networks.")
+    dims: Literal[2, 3] = Field(default=2, description="Spatial axes: 2 (y, x) or 3 (z, y, x).")
+    in_channels: int = Field(default=1, ge=1, description="Channels of the volume.")
+    classes: int = Field(
+        default=2, ge=1, description="Channels of the output: 1 is a sigmoid, more are a softmax."
+    )
+    depth: int = Field(default=5, ge=1, le=7, description="Levels of resolution, each half the one above.")
+    width: int = Field(default=64, ge=1, description="Channels at the first level; each level doubles them.")
     padding: Literal["valid", "same"] = Field(
-        "valid", description="valid: unpadded, the output is smaller than the input; same: zero-padded, it is not."
+        default="valid",
+        description="valid: unpadded, the output is smaller than the input; same: zero-padded, it is not.",
     )
     skip: Literal["concat", "add", "none"] = Field(
-        "concat", description="How a level of the way down joins the way up; none is the autoencoder."
+        default="concat", description="How a level of the way down joins the way up; none is the autoencoder."
     )
-    upsampling: Upsampling = Field("transposed", description="How the way up doubles the resolution.")
-    norm: Literal["none", "batch"] = Field("none", description="Normalisation between convolution and ReLU.")
+    upsampling: Upsampling = Field(default="transposed", description="How the way up doubles the resolution.")
+    norm: Literal["none", "batch"] = Field(
+        default="none", description="Normalisation between convolution and ReLU."
+    )
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="Dropout rate after the two lowest levels of the way down."
+        default=0.0, ge=0, lt=1, description="Dropout rate after the two lowest levels of the way down."
     )
 
     def layers(self) -> tuple[Layer, ...]:
@@ -115,10 +120,10 @@ class UNetArchitecture(BaseModel):
         """Most elements alive at one time in inference on one input, the input included, the weights not.
 
         Follows what the module holds: the maps (or positions) kept for the way up, the layer's input, and what the
-        layer takes while it runs. Times the bytes of an element this is the growth of a process on a CPU within 4 %
-        and 25 MiB (float32 and bfloat16, contiguous; channels last takes a tenth less), as long as the C library
-        gives freed maps back: glibc does so with a fixed ``MALLOC_TRIM_THRESHOLD_``, as Dask's workers have, and
-        else keeps up to half as much again. It does not hold for float64, whose convolutions unfold their input.
+        layer takes while it runs. Times the bytes of an element, a process on a CPU grows by this and at most about
+        25 MiB more (float32 and bfloat16, contiguous; channels last takes up to a fifth less), as long as the C
+        library gives freed maps back: glibc does so with a fixed ``MALLOC_TRIM_THRESHOLD_``, as Dask's workers
+        have, and else keeps up to half as much again. Not for float64, whose convolutions unfold their input.
 
         Args:
             shape: spatial shape of the input, in voxels.
@@ -207,9 +212,8 @@ class UNetArchitecture(BaseModel):
 
 def _illegal(length: int, reach: Reach) -> str:
     """Why a length is refused, and which ones are not."""
-    steps, rest = divmod(length - reach.minimum, reach.stride)
-    below = reach.minimum + steps * reach.stride
-    nearest = f"{below} and {below + reach.stride}" if steps >= 0 and rest else f"{reach.minimum}"
+    below = length - (length - reach.minimum) % reach.stride
+    nearest = f"{below} and {below + reach.stride}" if length > reach.minimum else f"{reach.minimum}"
     legal = f"{reach.minimum} + k * {reach.stride}"
     return (
         f"The network takes no input of {length} voxels along an axis: legal are {legal}, the nearest {nearest}."

@@ -50,14 +50,20 @@ class CheckpointHeader(BaseModel):
 
     model_config = _STRICT
 
-    format: Literal["overtile-checkpoint/1"] = Field(FORMAT, description="Format and version of this header.")
+    format: Literal["overtile-checkpoint/1"] = Field(
+        default=FORMAT, description="Format and version of this header."
+    )
     architecture: UNetArchitecture = Field(description="The network that the tensors belong to.")
     normalisation: Normalisation = Field(description="What is done to voxels before the network sees them.")
     classes: tuple[str, ...] = Field(description="Names of the classes; background, foreground for a sigmoid.")
     axes: str = Field(description="Spatial axes in the order of the tensors: yx or zyx.")
-    voxel_size: tuple[float, ...] | None = Field(None, description="Voxel size of the training data per axis.")
-    unit: str | None = Field(None, description="Unit of the voxel size, such as nanometer.")
-    threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a sigmoid says foreground.")
+    voxel_size: tuple[float, ...] | None = Field(
+        default=None, description="Voxel size of the training data per axis."
+    )
+    unit: str | None = Field(default=None, description="Unit of the voxel size, such as nanometer.")
+    threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="Probability from which a sigmoid says foreground."
+    )
     provenance: dict[str, Scalar] = Field(default_factory=dict, description="Where the weights come from.")
 
     @field_validator("classes")

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pipeline.errors import EnvironmentFaultError, ModelError
@@ -44,12 +44,12 @@ def save_checkpoint(path: StrPath, model: UNet, header: CheckpointHeader) -> str
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata=header.to_metadata())
+        temporary.write_bytes(save(tensors, metadata=header.to_metadata()))
         _sync(temporary)
         found = digest(temporary)
         temporary.replace(target)
         _sync(target.parent)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise EnvironmentFaultError(f"The checkpoint {target} cannot be written: {error}.") from error
     finally:
         with suppress(OSError):

@@ -11,8 +11,12 @@ from pipeline.model.architecture import UNetArchitecture
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float64": 8}
 
-BASE_MEMORY = {"cpu": 360 << 20, "cuda": 1400 << 20}
+BASE_MEMORY = {"cpu": 420 << 20, "cuda": 1400 << 20}
 """Resident memory of a worker process that has imported everything and opened its volumes, in bytes."""
+
+ALLOCATED = {2: 1.75, 3: 2.8}
+"""Bytes that the process takes for a byte of activations, by the network's dimensions: what the allocator keeps and
+what convolutions reorder. Measured by benchmarks/memory.py."""
 
 GIGAFLOPS = {"float32": 60.0, "bfloat16": 110.0, "float64": 12.0}
 """Nominal rate of one core, in 10^9 operations a second; a first guess, right to about a factor of two."""
@@ -52,7 +56,7 @@ def network_memory(architecture: UNetArchitecture, layout: TileLayout, *, precis
     voxels = math.prod(shape)
     raw = voxels * architecture.in_channels * (4 + size)
     finished = voxels * (architecture.classes * max(4, size) + 8)
-    return batch * (elements + raw + finished)
+    return int(batch * (elements + raw + finished) * ALLOCATED[architecture.dims])
 
 
 def window_memory(read_voxels: int, core_voxels: int, *, input_bytes: int, output_bytes: int, in_hand: int) -> int:

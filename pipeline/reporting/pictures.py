@@ -96,7 +96,7 @@ def overlay(image: NDArray[Any], classes: NDArray[Any], *, colours: Bytes, opaci
         RGB ``(h, w, 3)`` in uint8.
 
     Raises:
-        InputError: the classes are no integers, shapes do not fit, the opacity is out of range, or a class has no colour.
+        InputError: classes are no integers, shapes differ, the opacity is out of range, or a class has no colour.
     """
     if classes.dtype.kind not in "iub":
         raise InputError(
@@ -206,8 +206,8 @@ def data_uri(rgb: Bytes) -> str:
 
 def _between_percentiles(values: NDArray[Any]) -> Bytes:
     """Spread what lies between the 2nd and the 98th percentile of the finite values over uint8."""
-    values = values.astype(np.float64)
     finite = np.isfinite(values)
+    values = values.astype(np.float64).clip(-1e300, 1e300)  # differences stay finite
     every = max(1, values.size // 2**18)  # a quarter of a million values are good enough to look at
     drawn = values.reshape(-1)[::every][finite.reshape(-1)[::every]]
     low, high = np.percentile(drawn, (2, 98)).tolist() if drawn.size else (0, 0)

@@ -83,6 +83,7 @@ def _worker(spec: ClusterSpec, index: int) -> dict[str, object]:
         "memory_limit": spec.memory_limit,
         "host": "127.0.0.1",
         "dashboard": False,
+        "silence_logs": logging.ERROR,
         "env": environment,
         "name": f"worker-{index}",
     }

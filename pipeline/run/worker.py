@@ -118,12 +118,13 @@ def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks instead of giving them back to the kernel at each layer.
 
     A network frees and takes blocks above 32 MiB at every layer; without this each one is mapped and cleared anew
-    (1.3 to 1.5 times slower, see docs/design.md). No effect with other C libraries.
+    (1.3 to 1.5 times slower, see docs/design.md). One arena for all threads, so that what one thread freed serves
+    the next. No effect with other C libraries.
     """
     libc: Any = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         return
-    top_pad, trim_threshold, mmap_max = -2, -1, -4
+    trim_threshold, mmap_max, arena_max = -1, -4, -8
     libc.mallopt(mmap_max, 0)
     libc.mallopt(trim_threshold, 2**31 - 1)
-    libc.mallopt(top_pad, 64 << 20)
+    libc.mallopt(arena_max, 1)

@@ -1,21 +1,30 @@
 """Volumes in Zarr: open, read, create and write them; OME-NGFF metadata; pyramids; ingest of other formats."""
 
-from pipeline.volume.create import ArraySpec, create_level, default_shard, inner_chunk, publish
+from pipeline.volume.create import ArraySpec, create_level, default_shard, ensure_level, inner_chunk, publish
+from pipeline.volume.pyramid import PyramidLevel, build_pyramid, plan_pyramid, reduce
+from pipeline.volume.shards import Tally, write_shards
 from pipeline.volume.space import Space
 from pipeline.volume.volume import Volume, open_volume
 from pipeline.volume.write import ShardWriter, Stored, digest_bytes, put_file
 
 __all__ = [
     "ArraySpec",
+    "PyramidLevel",
     "ShardWriter",
     "Space",
     "Stored",
+    "Tally",
     "Volume",
+    "build_pyramid",
     "create_level",
     "default_shard",
     "digest_bytes",
+    "ensure_level",
     "inner_chunk",
     "open_volume",
+    "plan_pyramid",
     "publish",
     "put_file",
+    "reduce",
+    "write_shards",
 ]

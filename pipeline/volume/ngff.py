@@ -5,6 +5,7 @@ Pure dictionaries in and out; the specification is https://ngff.openmicroscopy.o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,28 @@ def read_levels(attributes: Mapping[str, Any], *, where: str) -> list[Level] | N
         return [_read_level(d, axes, units, outer) for d in image["datasets"]]
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise VolumeError(f"{where}: broken OME-NGFF metadata ({type(error).__name__}: {error})") from error
+
+
+def read_version(attributes: Mapping[str, Any]) -> str | None:
+    """Return the version of OME-NGFF that a group's attributes claim; None if it is no OME image."""
+    ome = attributes.get("ome")
+    if isinstance(ome, Mapping):
+        return str(ome.get("version", VERSION))
+    images = attributes.get("multiscales")
+    return str(images[0].get("version", "unknown")) if images else None
+
+
+def read_classes(attributes: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of the class ids 0, 1, ... of a class map; None for any other image.
+
+    An id without a name gets its number as a name.
+    """
+    label = attributes.get("ome", attributes).get("image-label")
+    if not isinstance(label, Mapping):
+        return None
+    described = [*label.get("colors", []), *label.get("properties", [])]
+    names = {int(d["label-value"]): str(d.get("class", d["label-value"])) for d in described}
+    return [names.get(i, str(i)) for i in range(max(names, default=-1) + 1)]
 
 
 def image_attributes(
@@ -136,6 +159,8 @@ def _read_level(
     for step in [*dataset.get("coordinateTransformations", []), *outer]:
         if step["type"] == "scale":
             factors = [float(v) for v in step["scale"]]
+            if not all(math.isfinite(f) and f > 0 for f in factors):
+                raise ValueError(f"scale {factors} is not positive")
             scale = [s * f for s, f in zip(scale, factors, strict=True)]
             translation = [t * f for t, f in zip(translation, factors, strict=True)]
         elif step["type"] == "translation":

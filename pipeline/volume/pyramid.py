@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from pipeline.geometry import Box, Grid
 from pipeline.volume.create import ArraySpec, ensure_level
-from pipeline.volume.shards import Piece, write_shards
+from pipeline.volume.shards import Piece, Tally, write_shards
 from pipeline.volume.space import Space
-from pipeline.volume.volume import Volume, open_volume
+from pipeline.volume.volume import open_volume
 
 COARSEST = 512
 """The last level is the first whose axes y and x are no longer than this, in voxels."""
@@ -34,6 +34,9 @@ BLOCK = 1 << 20
 """Voxels that are reduced at once: what is made on the way stays in the processor's cache."""
 
 Method = Literal["mean", "mode"]
+
+_Read = Callable[[Box], npt.NDArray[Any]]
+"""Reads a box of the finer level: ``(c, [z,] y, x)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ def build_pyramid(
     method: Method,
     threads: int,
     progress: Callable[[int, int], None] | None,
+    holes: str = "error",
 ) -> list[tuple[str, Space]]:
     """Write all coarser levels of the image group ``root`` from its level ``"0"``, which is whole.
 
@@ -110,6 +114,7 @@ def build_pyramid(
         method: ``"mean"`` or ``"mode"``, see :func:`reduce`.
         threads: shards built at once; each needs about two shards of memory.
         progress: told the bytes of coarser voxels written so far, and in all.
+        holes: what a stored chunk that level 0 lacks means, see :meth:`Volume.read`.
 
     Returns:
         Path and space of every level, the finest (``"0"``) first: what ``publish`` takes.
@@ -119,19 +124,13 @@ def build_pyramid(
         MissingChunkError: a stored chunk of a finer level is missing.
     """
     levels = plan_pyramid(spec)
-    total, done = pyramid_bytes(spec), 0
-
-    def wrote(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
-
+    tally = Tally(pyramid_bytes(spec), progress)
     finer = "0"
     for level in levels:
         array = ensure_level(root, level.name, level.spec)
-        pieces = _pieces(open_volume(root / finer), level, method)
-        write_shards(array, pieces, threads=threads, wrote=wrote)
+        below = open_volume(root / finer)
+        pieces = _pieces(partial(below.read, holes=holes), level, below.shape, method)
+        write_shards(array, pieces, threads=threads, wrote=tally.add)
         finer = level.name
     return [("0", spec.space), *((level.name, level.spec.space) for level in levels)]
 
@@ -150,29 +149,35 @@ def _factors(shape: Sequence[int], voxel_size: Sequence[float]) -> tuple[int, ..
 def _coarser(spec: ArraySpec, factors: Sequence[int]) -> ArraySpec:
     """Return the next level's layout; its shards are smaller than the finer ones only where it is."""
     shape = tuple(-(-n // f) for n, f in zip(spec.shape, factors, strict=True))
-    lengths = zip(spec.shard, shape, spec.inner, strict=True)
-    shard = tuple(min(s, -(-n // c) * c) for s, n, c in lengths)
-    return replace(spec, shape=shape, shard=shard, space=spec.space.coarser(factors))
+    inner = tuple(min(c, n) for c, n in zip(spec.inner, shape, strict=True))
+    shard = tuple(min(s, -(-n // c) * c) for s, n, c in zip(spec.shard, shape, inner, strict=True))
+    return replace(spec, shape=shape, shard=shard, inner=inner, space=spec.space.coarser(factors))
 
 
-def _pieces(finer: Volume, level: PyramidLevel, method: Method) -> Iterator[Piece]:
+def _pieces(read: _Read, level: PyramidLevel, shape: Sequence[int], method: Method) -> Iterator[Piece]:
     """Yield the level's shards and how to make each one."""
-    spec = level.spec
-    for core in Grid(spec.shape, spec.shard).cores():
-        make = partial(_make, finer, level, method, core)
-        yield spec.stored_box(core), make
+    for core in Grid(level.spec.shape, level.spec.shard).cores():
+        yield level.spec.stored_box(core), partial(_make, read, level, shape, method, core)
 
 
-def _make(finer: Volume, level: PyramidLevel, method: Method, core: Box) -> npt.NDArray[Any]:
-    """Return a shard's voxels, made part by part, so that no more than a finer shard is held beside it."""
+def _make(read: _Read, level: PyramidLevel, shape: Sequence[int], method: Method, core: Box) -> npt.NDArray[Any]:
+    """Return a shard's voxels, made part by part, so that no more than a finer shard is held beside it.
+
+    Args:
+        read: reads a box of the finer level.
+        level: the level to make.
+        shape: the finer level's spatial shape.
+        method: how voxels are joined.
+        core: the shard's box.
+    """
     spec, factors = level.spec, level.factors
-    whole = np.empty((finer.channels, *core.shape), spec.dtype)
+    whole = np.empty((spec.channels or 1, *core.shape), spec.dtype)
     half = tuple(-(-s // f) for s, f in zip(spec.shard, factors, strict=True))
     for part in Grid(core.shape, half).cores():
         coarse = part.shift(core.start)
         start = tuple(a * f for a, f in zip(coarse.start, factors, strict=True))
-        stop = tuple(min(b * f, n) for b, f, n in zip(coarse.stop, factors, finer.shape, strict=True))
-        whole[(slice(None), *part.slices)] = reduce(finer.read(Box(start, stop)), factors, method)
+        stop = tuple(min(b * f, n) for b, f, n in zip(coarse.stop, factors, shape, strict=True))
+        whole[(slice(None), *part.slices)] = reduce(read(Box(start, stop)), factors, method)
     return whole[0] if spec.channels is None else whole
 
 
@@ -194,12 +199,12 @@ def _mean(voxels: npt.NDArray[Any], axes: Sequence[int]) -> npt.NDArray[Any]:
     if dtype.kind == "b":
         return _mean(voxels.view(np.uint8), axes).astype(dtype)
     if dtype.kind == "f":
-        return np.divide(_sum(voxels, axes, _wider(dtype)), 2**shift).astype(dtype, copy=False)
+        return np.asarray(_sum(voxels, axes, _wider(dtype)) / 2**shift, dtype)
     half = 1 << (shift - 1)
     if dtype.itemsize < 8:
-        return np.right_shift(_sum(voxels, axes, _wider(dtype)) + half, shift).astype(dtype)
-    rest = np.right_shift(_sum(voxels & ((1 << shift) - 1), axes, dtype) + half, shift)
-    return np.add(_sum(voxels >> shift, axes, dtype), rest)
+        return np.asarray((_sum(voxels, axes, _wider(dtype)) + half) >> shift, dtype)
+    rest = (_sum(voxels & ((1 << shift) - 1), axes, dtype) + half) >> shift
+    return np.asarray(_sum(voxels >> shift, axes, dtype) + rest)
 
 
 def _wider(dtype: np.dtype[Any]) -> np.dtype[Any]:

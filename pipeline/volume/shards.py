@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
@@ -21,6 +22,27 @@ Piece = tuple[Box, Callable[[], npt.NDArray[Any]]]
 """A box of whole shards (all stored axes), and what makes its voxels when a thread gets to it."""
 
 
+@dataclass(slots=True)
+class Tally:
+    """Counts bytes and tells how many of them there are now.
+
+    Attributes:
+        total: bytes in all.
+        progress: told ``(done, total)`` after every change; None where nobody listens.
+        done: bytes so far.
+    """
+
+    total: int
+    progress: Callable[[int, int], None] | None
+    done: int = 0
+
+    def add(self, count: int) -> None:
+        """Count ``count`` bytes more."""
+        self.done += count
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
 def write_shards(
     array: zarr.Array[Any], pieces: Iterable[Piece], *, threads: int, wrote: Callable[[int], None]
 ) -> None:
@@ -34,6 +56,7 @@ def write_shards(
         threads: pieces made and written at once, at least 1.
         wrote: told the bytes of voxels of each piece written, in this thread and in the pieces' order.
     """
+    assert threads >= 1, threads
     writers: SimpleQueue[ShardWriter] = SimpleQueue()
     for _ in range(threads):
         writers.put(ShardWriter(array))

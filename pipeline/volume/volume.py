@@ -176,9 +176,7 @@ def open_volume(url: str | Path, *, level: int = 0, axes: str | None = None) -> 
     if not 0 <= level < len(levels):
         raise VolumeError(f"{url}: there is no level {level}; it has levels 0 to {len(levels) - 1}")
     chosen = levels[level]
-    array = node if isinstance(node, zarr.Array) else node.get(chosen.path)
-    if not isinstance(array, zarr.Array):
-        raise VolumeError(f"{url}: level {level} ({chosen.path!r}) is named in the metadata but is not there")
+    array = node if isinstance(node, zarr.Array) else _child(node, chosen.path, url)
     _check_array(array, url)
     stored = check_axes(axes or chosen.axes or _own_axes(array, url), array.ndim, where=url)
     check_one_time(stored, array.shape, where=url)
@@ -204,14 +202,29 @@ def _open_node(url: str) -> zarr.Array[Any] | zarr.Group:
         raise VolumeError(f"{url}: cannot be opened as Zarr ({type(error).__name__}: {error})") from error
 
 
+def _child(group: zarr.Group, path: str, url: str) -> zarr.Array[Any]:
+    """Open an array that the metadata name."""
+    try:
+        found = group.get(path)
+    except Exception as error:
+        raise VolumeError(
+            f"{url}: its level {path!r} cannot be opened ({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(found, zarr.Array):
+        raise VolumeError(f"{url}: level {path!r} is named in the metadata but is not there")
+    return found
+
+
 def _check_document(document: Path, url: str) -> None:
     """Refuse an object dtype before Zarr looks for a codec that may run code."""
     try:
         content = json.loads(document.read_text())
     except (OSError, ValueError) as error:
         raise VolumeError(f"{url}: {document.name} is not readable JSON ({error})") from error
-    dtype = content.get("dtype", content.get("data_type", "")) if isinstance(content, dict) else None
-    if dtype is None or (isinstance(dtype, str) and dtype.endswith("O")) or isinstance(dtype, list | dict):
+    if not isinstance(content, dict):
+        raise VolumeError(f"{url}: {document.name} is no Zarr metadata")
+    dtype = content.get("dtype", content.get("data_type", ""))
+    if not isinstance(dtype, str) or dtype.endswith("O"):
         raise VolumeError(
             f"{url}: data type {dtype!r} is not numeric; a volume holds bool, integer or float voxels"
         )
@@ -229,7 +242,10 @@ def _check_array(array: zarr.Array[Any], url: str) -> None:
 
 
 def _only_array(group: zarr.Group, url: str) -> list[Level]:
-    names = sorted(name for name, _ in group.arrays())
+    try:
+        names = sorted(name for name, _ in group.arrays())
+    except Exception as error:
+        raise VolumeError(f"{url}: an array in it cannot be opened ({type(error).__name__}: {error})") from error
     if len(names) != 1:
         listed = ", ".join(names[:8]) or "none"
         raise VolumeError(f"{url}: a group without OME metadata; name one of its arrays ({listed}), as {url}/NAME")

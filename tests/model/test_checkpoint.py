@@ -158,4 +158,4 @@ def test_headers_that_contradict_themselves_are_refused(
 def test_headers_are_frozen() -> None:
     header = CheckpointHeader.model_validate(DOCUMENT)
     with pytest.raises(ValidationError, match="frozen"):
-        header.axes = "yx"  # type: ignore[misc]
+        header.axes = "yx"

@@ -95,7 +95,7 @@ def test_a_tile_gives_the_voxels_of_the_whole(architecture: UNetArchitecture) ->
     reach = architecture.reach()
     core = 2 * reach.stride
     first = reach.crop + reach.stride
-    for seed in SEEDS:
+    for seed in SEEDS[:2]:
         model = network(architecture, seed, positive=False)
         whole = images(architecture, 1, legal(architecture, 2 * reach.input_length(core) + 2 * reach.stride))
         start = first + reach.offset - reach.before

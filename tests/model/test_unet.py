@@ -70,7 +70,7 @@ class LiveElements(TorchDispatchMode):
             self.now -= elements
 
 
-@pytest.mark.parametrize("architecture", variants((1, 2, 3, 4)), ids=name)
+@pytest.mark.parametrize("architecture", variants((1, 2, 3, 4), dims=(2,)) + variants((2, 3), dims=(3,)), ids=name)
 def test_sizes_parameters_and_operations_are_those_of_the_module(architecture: UNetArchitecture) -> None:
     image = smallest(architecture, n=1).to("meta")
     with torch.device("meta"):

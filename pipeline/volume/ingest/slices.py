@@ -91,9 +91,7 @@ def open_slices(path: Path, *, axes: str | None, level: int) -> Source:
     _, shape, channels, dtype = kind
     check_own_axes(axes, "zyx" if channels is None else "czyx", where=name)
     whole = (len(files), *shape)
-    return SliceSource(
-        name, whole, channels, np.dtype(dtype), Space.unscaled("zyx"), (1, *shape), tuple(files)
-    )
+    return SliceSource(name, whole, channels, np.dtype(dtype), Space.unscaled("zyx"), (1, *shape), tuple(files))
 
 
 def list_slices(path: Path) -> list[Path]:
@@ -124,7 +122,9 @@ def _kind(file: Path) -> _Kind:
     """Return what a slice has in common with the others, by its header."""
     with _open(file) as image:
         if image.space.axes != "yx":
-            raise VolumeError(f"{file}: a slice has axes y and x, but this file is a stack of its own; ingest it alone")
+            raise VolumeError(
+                f"{file}: a slice has axes y and x, but this file is a stack of its own; ingest it alone"
+            )
         return _FORMATS[file.suffix.lower()][0], image.shape, image.channels, image.dtype.name
 
 

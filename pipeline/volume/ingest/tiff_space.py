@@ -1,6 +1,7 @@
 """The voxel size that a TIFF file tells: OME-XML, ImageJ's description, or resolution tags in centimetres.
 
-Resolution in inches is left out: it is what a printer should do (72, 96, 300 dpi), not what a microscope did.
+Resolution in inches is left out: it is what a printer should do (72, 96, 300 dpi), not what a microscope did. So
+are pixels larger than PRINT in centimetres: 72 dpi and libvips' default of 1 pixel a millimetre come in them too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import tifffile
 
 from pipeline.volume.ingest.units import METRES, unit_name
 from pipeline.volume.space import Space
+
+PRINT = 25.4
+"""Largest pixel, in micrometres, that resolution tags are believed: 1000 dpi."""
 
 Size = tuple[float, str | None]
 """Extent of a voxel and its unit, as OME-NGFF names it."""
@@ -34,7 +38,7 @@ def read_space(tif: tifffile.TiffFile, axes: str, shape: Sequence[int], finest: 
         sizes = _imagej_sizes(tif, tif.imagej_metadata)
     else:
         sizes = _tag_sizes(tif)
-    if any(a not in sizes or not (math.isfinite(sizes[a][0]) and sizes[a][0] > 0) for a in axes):
+    if any(a not in sizes for a in axes):
         return Space.unscaled(axes)
     space = _in_one_unit(axes, [sizes[a] for a in axes])
     factors = [n / m for n, m in zip(finest, shape, strict=True)]
@@ -59,14 +63,18 @@ def _ome_sizes(xml: str) -> dict[str, Size]:
     """Return the physical sizes of the first image; micrometres where no unit is given, as in the OME schema."""
     if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
         return {}
-    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+    try:
+        pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+    except ElementTree.ParseError:
+        return {}
     if pixels is None:
         return {}
     sizes: dict[str, Size] = {}
     for axis in "zyx":
-        size = pixels.get(f"PhysicalSize{axis.upper()}")
+        name = f"PhysicalSize{axis.upper()}"
+        size = _positive(pixels.get(name))
         if size is not None:
-            sizes[axis] = (float(size), unit_name(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm")))
+            sizes[axis] = (size, unit_name(pixels.get(f"{name}Unit", "µm")))
     return sizes
 
 
@@ -74,25 +82,37 @@ def _imagej_sizes(tif: tifffile.TiffFile, description: Mapping[str, object]) -> 
     """Return ImageJ's voxel size: pixels a unit in the tags, unit and distance of slices in the description."""
     unit = unit_name(str(description.get("unit", "")))
     sizes = {axis: (size, unit) for axis, size in _pixel_sizes(tif).items()}
-    spacing = description.get("spacing")
-    if isinstance(spacing, int | float):
-        sizes["z"] = (float(spacing), unit)
+    spacing = _positive(description.get("spacing"))
+    if spacing is not None:
+        sizes["z"] = (spacing, unit)
     return sizes if unit is not None else {}
 
 
 def _tag_sizes(tif: tifffile.TiffFile) -> dict[str, Size]:
     """Return the pixel size from tags in centimetres, in micrometres."""
-    unit = tif.pages[0].tags.get("ResolutionUnit")
+    unit = tif.pages.first.tags.get("ResolutionUnit")
     if unit is None or unit.value != tifffile.RESUNIT.CENTIMETER:
         return {}
-    return {axis: (size * 1e4, "micrometer") for axis, size in _pixel_sizes(tif).items()}
+    sizes = {axis: size * 1e4 for axis, size in _pixel_sizes(tif).items()}
+    if max(sizes.values(), default=0) > PRINT:
+        return {}
+    return {axis: (size, "micrometer") for axis, size in sizes.items()}
 
 
 def _pixel_sizes(tif: tifffile.TiffFile) -> dict[str, float]:
     """Return units a pixel; the tags hold pixels a unit, as a fraction."""
     sizes = {}
     for axis, name in (("y", "YResolution"), ("x", "XResolution")):
-        tag = tif.pages[0].tags.get(name)
+        tag = tif.pages.first.tags.get(name)
         if tag is not None and tag.value[0] > 0 and tag.value[1] > 0:
             sizes[axis] = tag.value[1] / tag.value[0]
     return sizes
+
+
+def _positive(value: object) -> float | None:
+    """Return a positive finite number; None for anything else."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None

@@ -74,7 +74,9 @@ class ClassSource(Source):
             return
         first = np.unravel_index(int(np.argmin(known)), known.shape)
         place = self.where([a + int(i) for a, i in zip(box.start, first[1:], strict=True)])
-        allowed = f"the map has {_some(self.values)}" if self.values is not None else f"there are {self.count} classes"
+        allowed = (
+            f"the map has {_some(self.values)}" if self.values is not None else f"there are {self.count} classes"
+        )
         raise VolumeError(
             f"{place}: value {voxels[first].item()}, but {allowed}; add it, or use --threshold if the image is smooth"
         )
@@ -104,14 +106,16 @@ def map_values(
     if values is not None and threshold is not None:
         raise VolumeError(f"{source.name}: give a map of values or a threshold, not both")
     if values is None and threshold is None and (source.dtype.kind == "f" or classes is None):
-        raise VolumeError(f"{source.name}: {source.dtype} voxels are no class ids; give a map of values or a threshold")
+        raise VolumeError(
+            f"{source.name}: {source.dtype} voxels are no class ids; give a map of values or a threshold"
+        )
     used = {0, 1} if threshold is not None else set((values or {}).values())
     known = {i for i in used if i != UNLABELLED}
     count = len(classes) if classes is not None else max(known, default=0) + 1
     if not 1 <= count <= UNLABELLED or min(known, default=0) < 0 or max(known, default=0) >= count:
         raise VolumeError(
-            f"{source.name}: class ids {_some(dict.fromkeys(sorted(used)))} with {count} classes; ids are 0 to the number"
-            f" of classes - 1 (at most {UNLABELLED - 1}), and {UNLABELLED} stands for unlabelled"
+            f"{source.name}: class ids {_some(dict.fromkeys(sorted(used)))} with {count} classes; ids are 0 to the"
+            f" number of classes - 1 (at most {UNLABELLED - 1}), and {UNLABELLED} stands for unlabelled"
         )
     return ClassSource(
         name=source.name,

@@ -1,0 +1,100 @@
+"""``overtile``: finds its commands among the installed entry points, and turns every error into an exit code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import click
+
+from pipeline.cli.options import Console
+from pipeline.errors import InputError, OvertileError
+
+GROUP = "overtile.commands"
+
+ORDER = (
+    "demo",
+    "ingest",
+    "info",
+    "plan",
+    "segment",
+    "status",
+    "rerun",
+    "verify",
+    "evaluate",
+    "report",
+    "train",
+    "model",
+)
+"""The order in which ``--help`` lists commands: that in which work is done."""
+
+INTERRUPTED, UNEXPECTED = 130, 1
+
+
+class Commands(click.Group):
+    """A group whose commands are entry points, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names in the order in which work is done."""
+        names = {entry.name for entry in importlib.metadata.entry_points(group=GROUP)}
+        return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import one command."""
+        for entry in importlib.metadata.entry_points(group=GROUP, name=name):
+            command = entry.load()
+            assert isinstance(command, click.Command)
+            return command
+        return None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="overtile", prog_name="overtile")
+def overtile() -> None:
+    r"""Segment images that fit in no memory: exactly, resumably, from Zarr to Zarr.
+
+    \b
+    Exit codes: 0 complete, 1 unexpected error, 2 refused (nothing was written), 3 some chunks failed,
+    4 verification found damage, 130 interrupted (run again to resume).
+    """
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logging.getLogger("overtile").addHandler(handler)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors go to stderr as one sentence."""
+    try:
+        overtile.main(args=arguments, prog_name="overtile", standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return InputError.exit_code
+    except OvertileError as error:
+        Console().error(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        Console().error("interrupted; what is done is kept, run the same command again to go on")
+        return INTERRUPTED
+    except Exception as error:
+        traceback.print_exc()
+        Console().error(
+            f"unexpected {type(error).__name__}: {error}. This is a fault in Overtile: please report it"
+        )
+        return UNEXPECTED
+    return 0
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,146 @@
+"""``overtile plan, segment, rerun, status, verify``: the main job and what becomes of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+import pipeline
+from pipeline.cli.options import Console, TerminalListener, job_command, print_json
+from pipeline.cli.texts import count, duration, size, split, table
+from pipeline.config import SegmentJob
+from pipeline.errors import DamageError
+
+_ARGUMENTS = ("input", "output")
+
+
+@job_command(
+    SegmentJob, arguments=_ARGUMENTS, example="overtile plan slide.zarr nuclei.zarr --model nuclei.safetensors"
+)
+def plan_command(job: SegmentJob, as_json: bool) -> None:
+    """Say what `segment` would do, without doing it: chunks, tiles, bytes, memory, time."""
+    plan = pipeline.plan(job).describe()
+    if as_json:
+        print_json(plan)
+    else:
+        click.echo(_plan_text(plan))
+
+
+@job_command(
+    SegmentJob, arguments=_ARGUMENTS, example="overtile segment slide.zarr nuclei.zarr --model nuclei.safetensors"
+)
+def segment_command(job: SegmentJob, as_json: bool) -> None:
+    """Segment a volume. Running it again resumes: only what is lacking is done."""
+    _finish(job.output, as_json, lambda listener: pipeline.segment(job, listener=listener))
+
+
+@click.command("rerun")
+@click.argument("output")
+@click.option("--failed", is_flag=True, help="the chunks that failed (the default)")
+@click.option("--chunks", metavar="Y/X,...", help="these chunks, by position on the grid: 3/4,3/5")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON document to stdout")
+def rerun_command(output: str, failed: bool, chunks: str | None, as_json: bool) -> None:
+    r"""Process chunks of a run again, with the settings that the run recorded.
+
+    \b
+    Example:
+      overtile rerun nuclei.zarr --chunks 3/4,3/5
+    """
+    if failed and chunks:
+        raise click.UsageError("--failed and --chunks exclude each other")
+    listed = [part.strip() for part in chunks.split(",")] if chunks else None
+    _finish(output, as_json, lambda listener: pipeline.rerun(output, chunks=listed, listener=listener))
+
+
+@click.command("status")
+@click.argument("output")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON document to stdout")
+def status_command(output: str, as_json: bool) -> None:
+    r"""Say what a run has done so far, and which chunks failed.
+
+    \b
+    Example:
+      overtile status nuclei.zarr --json
+    """
+    found = pipeline.status(Path(output))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(_status_text(found))
+
+
+@click.command("verify")
+@click.argument("output")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON document to stdout")
+def verify_command(output: str, as_json: bool) -> None:
+    r"""Compare every stored byte of a result with what its run recorded, and decode it.
+
+    \b
+    Example:
+      overtile verify nuclei.zarr
+    """
+    found = pipeline.verify(Path(output)).to_json()
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(table([(k, v) for k, v in found.items() if not isinstance(v, dict) and v not in (None, [])]))
+    if not found["ok"]:
+        counts = ", ".join(f"{n} {name}" for name, n in found["counts"].items() if n)
+        raise DamageError(f"{output}: {counts or 'the root digest differs from the seal'}")
+
+
+def _finish(output: str, as_json: bool, work: Any) -> None:
+    """Run a job with progress, then say what was made."""
+    console, started = Console(), time.monotonic()
+    with TerminalListener(console) as listener:
+        found = work(listener)
+    if as_json:
+        print_json(found)
+        return
+    console.say(f"{output}: {found['state']}", style="bold green")
+    console.say(_status_text(found))
+    console.say(f"took    {duration(time.monotonic() - started)}")
+    console.say(f"next    overtile status {output} · overtile verify {output}")
+
+
+def _plan_text(plan: dict[str, Any]) -> str:
+    memory = plan["memory"]
+    return table(
+        [
+            ("input", f"{plan['input']['url']}  {plan['input']['shape']} {plan['input']['dtype']}"),
+            ("output", f"{plan['output']['url']}  {plan['output']['shape']} {plan['output']['dtype']}"),
+            ("chunks", f"{plan['chunks']} of {plan['chunk']}"),
+            (
+                "tiles",
+                f"{plan['tiles']} of {plan['tile']}, network input {plan['tile_input']}, batch {plan['batch']}",
+            ),
+            ("halo", f"{plan['halo']}, stride {plan['stride']}: exact, stitched equals whole"),
+            ("read", f"{size(plan['bytes_read'])} (decoded), {plan['read_amplification']} times the region"),
+            ("written", f"{size(plan['bytes_written'])} (before compression)"),
+            ("workers", f"{plan['workers']} x {plan['threads']} thread(s), {plan['device']}, {plan['precision']}"),
+            ("memory", f"{size(memory['peak'])} a worker at most, limit {size(plan['memory_limit'])}"),
+            ("time", f"about {duration(plan['seconds'])} by nominal rates: {count(plan['operations'])}FLOP"),
+            ("run", plan["fingerprint"]),
+        ]
+    )
+
+
+def _status_text(found: dict[str, Any]) -> str:
+    rows = [
+        ("state", found["state"]),
+        ("chunks", ", ".join(f"{found[s]} {s}" for s in ("done", "failed", "skipped", "pending") if found[s])),
+        ("stored", size(found["stored_bytes"])),
+        ("time", split(found["seconds"])),
+        (
+            "memory",
+            f"{size(found['peak_memory'])} peak of a worker, {size(found['predicted_memory'] or 0)} planned",
+        ),
+    ]
+    shown = found["failures"][:10]
+    rows += [(f"failed {f['position']}", f"{f['attempts']} attempt(s): {f['error']}") for f in shown]
+    if found["failed"] > len(shown):
+        rows.append(("", f"and {found['failed'] - len(shown)} more (--json lists them)"))
+    return table(rows)

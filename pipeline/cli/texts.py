@@ -1,0 +1,47 @@
+"""Numbers and tables as people read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def size(number: float) -> str:
+    """Return a number of bytes with a binary unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(number) < 1024:
+            return f"{number:.0f} {unit}" if unit in ("B", "KiB", "MiB") else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def count(number: float) -> str:
+    """Return a large number with a decimal prefix."""
+    for unit in ("", "k", "M", "G"):
+        if abs(number) < 1000:
+            return f"{number:.3g} {unit}".strip()
+        number /= 1000
+    return f"{number:.3g} T"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def table(rows: list[tuple[str, Any]]) -> str:
+    """Return names and values in two columns."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def split(seconds: dict[str, float]) -> str:
+    """Return where the workers' time went, as shares of the time of the busiest resource, the network."""
+    busy = sum(seconds.values()) - seconds.get("wait", 0.0)
+    if busy <= 0:
+        return "no time yet"
+    parts = [f"{name} {100 * seconds[name] / busy:.0f} %" for name in ("read", "compute", "write")]
+    return ", ".join(parts)

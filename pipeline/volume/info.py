@@ -1,0 +1,111 @@
+"""What there is to know of a volume without reading a voxel: for people and, as plain values, for JSON."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.storage import LocalStore
+
+from pipeline.geometry import Box
+from pipeline.volume.ngff import read_classes, read_version
+from pipeline.volume.volume import Volume, open_volume
+
+LISTED = 5
+"""Most missing chunks whose keys are told."""
+
+
+def info(path: str | Path, *, level: int = 0, axes: str | None = None) -> dict[str, Any]:
+    """Return a description of a volume, made of strings, numbers, lists and None.
+
+    Every stored chunk of the level is looked for; the voxels are not read. ``shape``, ``chunks`` and ``shards``
+    have the order of ``axes`` (as stored), everything spatial the order of ``spatial_axes``.
+
+    Args:
+        path: an array or an image group, see :func:`pipeline.volume.volume.open_volume`.
+        level: resolution level that is described.
+        axes: names of the stored axes, where the store does not say them.
+
+    Raises:
+        VolumeError: it cannot be opened.
+    """
+    volume = open_volume(path, level=level, axes=axes)
+    array, space = volume.array, volume.space
+    attributes = _attributes(path)
+    return {
+        "url": volume.url,
+        "level": volume.level,
+        "zarr_format": int(array.metadata.zarr_format),
+        "ome_version": read_version(attributes),
+        "axes": volume.axes,
+        "shape": list(array.shape),
+        "spatial_axes": space.axes,
+        "spatial_shape": list(volume.shape),
+        "channels": volume.channels,
+        "dtype": str(volume.dtype),
+        "chunks": list(array.chunks),
+        "shards": None if array.shards is None else list(array.shards),
+        "voxel_size": list(space.voxel_size),
+        "unit": space.unit,
+        "translation": list(space.translation),
+        "levels": _levels(path, volume, axes),
+        "classes": read_classes(attributes),
+        "bytes": math.prod(array.shape) * volume.dtype.itemsize,
+        **_stored(volume),
+    }
+
+
+def _levels(path: str | Path, volume: Volume, axes: str | None) -> list[dict[str, Any]]:
+    """Describe each resolution level."""
+    found = []
+    for number, name in enumerate(volume.levels):
+        other = volume if number == volume.level else open_volume(path, level=number, axes=axes)
+        size = list(other.space.voxel_size)
+        found.append({"path": name, "shape": list(other.array.shape), "voxel_size": size})
+    return found
+
+
+def _stored(volume: Volume) -> dict[str, Any]:
+    """Count the stored chunks that are there and the ones that are missing, and their bytes."""
+    array = volume.array
+    assert isinstance(array.store, LocalStore), array.store
+    sizes = _walk(array.store.root / array.path)
+    grid = volume.storage_grid
+    keys = (array.metadata.encode_chunk_key(p) for p in grid.overlapping(Box.of_shape(array.shape)))
+    listed: list[str] = []
+    there = stored_bytes = 0
+    for key in keys:
+        size = sizes.get(key)
+        if size is not None:
+            there += 1
+            stored_bytes += size
+        elif len(listed) < LISTED:
+            listed.append(key)
+    return {
+        "stored_bytes": stored_bytes,
+        "stored_chunks": there,
+        "missing_chunks": {"count": len(grid) - there, "keys": listed},
+    }
+
+
+def _walk(root: Path) -> dict[str, int]:
+    """Return the size in bytes of every file below a folder, by its path from there."""
+    sizes: dict[str, int] = {}
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                key = f"{folder}{entry.name}"
+                if entry.is_dir():
+                    folders.append(f"{key}/")
+                else:
+                    sizes[key] = entry.stat().st_size
+    return sizes
+
+
+def _attributes(path: str | Path) -> dict[str, Any]:
+    return dict(zarr.open(store=str(path), mode="r", use_consolidated=False).attrs)
