@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.config import EvaluateJob, IngestJob, Pair, SegmentJob, TrainJob
     from pipeline.errors import OvertileError
+    from pipeline.jobs.evaluation import evaluate
+    from pipeline.jobs.ingest import ingest
     from pipeline.jobs.planning import plan
+    from pipeline.jobs.reporting import report
     from pipeline.jobs.segment import rerun, segment
+    from pipeline.jobs.training import train
     from pipeline.run.status import status
     from pipeline.run.verify import verify
+    from pipeline.volume.info import info
 
 _HOMES = {
     "EvaluateJob": "pipeline.config",
@@ -24,10 +29,15 @@ _HOMES = {
     "Pair": "pipeline.config",
     "SegmentJob": "pipeline.config",
     "TrainJob": "pipeline.config",
+    "evaluate": "pipeline.jobs.evaluation",
+    "info": "pipeline.volume.info",
+    "ingest": "pipeline.jobs.ingest",
     "plan": "pipeline.jobs.planning",
+    "report": "pipeline.jobs.reporting",
     "rerun": "pipeline.jobs.segment",
     "segment": "pipeline.jobs.segment",
     "status": "pipeline.run.status",
+    "train": "pipeline.jobs.training",
     "verify": "pipeline.run.verify",
 }
 
@@ -38,10 +48,15 @@ __all__ = [
     "Pair",
     "SegmentJob",
     "TrainJob",
+    "evaluate",
+    "info",
+    "ingest",
     "plan",
+    "report",
     "rerun",
     "segment",
     "status",
+    "train",
     "verify",
 ]
 

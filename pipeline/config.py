@@ -52,6 +52,11 @@ def _ranges(value: Any) -> Any:
     return pairs
 
 
+def _names(value: Any) -> Any:
+    """Accept ``"background,cell"`` for a list of names."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 def _bytes(value: Any) -> Any:
     """Accept ``"4GiB"`` for a number of bytes."""
     return int(TypeAdapter(ByteSize).validate_python(value)) if isinstance(value, str) else value
@@ -60,6 +65,7 @@ def _bytes(value: Any) -> Any:
 Positive = Annotated[int, Field(ge=1)]
 Voxels = Annotated[tuple[Positive, ...], BeforeValidator(_voxels)]
 Ranges = Annotated[tuple[tuple[int | None, int | None], ...], BeforeValidator(_ranges)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 
 
@@ -111,7 +117,9 @@ class IngestJob(Job):
     )
     unit: str | None = Field(None, description="unit of the voxel size, as OME-NGFF names it: micrometer")
     shard: Voxels | None = Field(None, description="voxels of a stored shard: 2048,2048")
-    classes: tuple[str, ...] | None = Field(None, description="names of the class ids, if it is a class map")
+    classes: Names | None = Field(
+        None, description="names of the class ids, if it is a class map: background,cell"
+    )
     values: dict[int, int] | None = Field(None, description="class id of each value of the source")
     threshold: float | None = Field(
         None, description="make class 1 of all values above this, class 0 of the others"
@@ -170,8 +178,8 @@ class EvaluateJob(Job):
     target: str = Field(description="class ids, of the same shape")
     out: str | None = Field(None, description="folder for metrics.json and the statistics of each chunk")
     region: Ranges | None = Field(None, description="part of both, spatial axes: 0:1000,500:2500")
-    classes: tuple[str, ...] | None = Field(
-        None, description="names of the class ids; the prediction's own otherwise"
+    classes: Names | None = Field(
+        None, description="names of the class ids: background,cell; the prediction's own otherwise"
     )
     ignore: int | None = Field(None, description="target value that is not counted")
     threads: Positive = Field(2, description="chunks that are compared at once")

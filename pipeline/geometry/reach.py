@@ -25,7 +25,8 @@ class Reach:
 
     Attributes:
         stride: shift under which the network is equivariant.
-        halo: voxels of real input needed before and after a core on the stride's lattice (minimal).
+        halo: voxels of real input needed before and after the output of a legal input (minimal). What is read
+            around a tile's core is :attr:`before` and :meth:`after`, which also keep the phase and a legal length.
         offset: index of the input voxel below output voxel 0.
         shrink: input length minus output length.
         minimum: smallest legal input length; the others are ``minimum + k * stride``.

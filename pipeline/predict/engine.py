@@ -17,6 +17,7 @@ import torch
 from pipeline.errors import InputError, ModelError, NonFiniteError
 from pipeline.geometry import Box, Tile, TileLayout
 from pipeline.model.checkpoint import digest, read_header
+from pipeline.model.convolution import fix_arithmetic
 from pipeline.model.weights import load_model
 from pipeline.predict.output import OutputSpec
 
@@ -67,7 +68,7 @@ class Engine:
         model = load_model(Path(spec.model), dtype=self._dtype, device=self._device)
         # Channels last is faster, and gives the same bits with any number of threads.
         self._format = torch.channels_last if self._dims == 2 else torch.channels_last_3d
-        self._model = model.to(memory_format=self._format)  # type: ignore[call-overload]
+        self._model = fix_arithmetic(model.to(memory_format=self._format))  # type: ignore[call-overload]
         wide = torch.float64 if self._dtype == torch.float64 else torch.float32
         column = (-1,) + (1,) * self._dims
         self._mean = torch.tensor(header.normalisation.mean, dtype=wide, device=self._device).reshape(column)

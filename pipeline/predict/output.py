@@ -52,7 +52,7 @@ class OutputSpec:
         if self.kind == "labels":
             return self._class_ids(logits)
         if self.kind == "logits":
-            return logits.float()
+            return logits.double() if self.dtype == "float64" else logits.float()
         wide = logits.double() if logits.element_size() == 8 else logits.float()
         p = wide.sigmoid() if self.outputs == 1 else wide.softmax(1)
         return p.mul_(255).round_().byte() if self.dtype == "uint8" else p.float()

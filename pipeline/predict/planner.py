@@ -96,7 +96,8 @@ def _output(job: SegmentJob, header: CheckpointHeader) -> OutputSpec:
         raise PlanError(f"--dtype {job.dtype} is for --kind probabilities; {job.kind} have their own")
     if job.kind == "labels" and outputs > 256:
         raise PlanError(f"{outputs} classes do not fit the class ids of a uint8 map; store --kind probabilities")
-    dtype = {"labels": "uint8", "logits": "float32", "probabilities": job.dtype or "uint8"}[job.kind]
+    raw = "float64" if job.precision == "float64" else "float32"
+    dtype = {"labels": "uint8", "logits": raw, "probabilities": job.dtype or "uint8"}[job.kind]
     return OutputSpec(job.kind, dtype, outputs, header.threshold)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import OvertileError, VolumeError
+from pipeline.errors import VolumeError
 from pipeline.geometry import Box
 from pipeline.volume.space import Space, check_axes, check_one_time
 from pipeline.volume.volume import KINDS, read_box
@@ -85,8 +85,6 @@ class ArraySource(Source):
         """Read a spatial box: ``(c, [z,] y, x)``."""
         try:
             return read_box(self.array, self.axes, box)
-        except OvertileError:
-            raise
         except Exception as error:
             raise unreadable(self.name, error, f"voxels {box}") from error
 

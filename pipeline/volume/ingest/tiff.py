@@ -7,6 +7,7 @@ follows (thumbnail, mask) is left out, but a second one of the same shape is ref
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,9 @@ def _open_level(tif: tifffile.TiffFile, name: str, *, axes: str | None, level: i
 
 def _only_series(tif: tifffile.TiffFile, name: str) -> tifffile.TiffPageSeries:
     """Return the series that is the image."""
-    if not tif.series:
+    if len(tif.pages) == 0:
         raise VolumeError(f"{name}: a TIFF without an image")
+    _check_pages(tif, name)
     first = tif.series[0]
     same = sum(s.shape == first.shape and s.dtype == first.dtype for s in tif.series)
     if same > 1:
@@ -90,11 +92,24 @@ def _own_axes(series: tifffile.TiffPageSeries, name: str) -> str:
     return axes
 
 
+def _check_pages(tif: tifffile.TiffFile, name: str) -> None:
+    """Refuse a file whose chain of pages is broken: tifffile would go on with the pages before."""
+    last, handle, form = tif.pages[-1], tif.filehandle, tif.tiff
+    if last.is_virtual:
+        return
+    handle.seek(last.offset)
+    (tags,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
+    handle.seek(last.offset + form.tagnosize + tags * form.tagsize)
+    (following,) = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
+    if following:
+        raise VolumeError(f"{name}: cut off: the page after page {len(tif.pages)} is missing")
+
+
 def _check_complete(series: tifffile.TiffPageSeries, name: str) -> None:
     """Refuse a file that ends before its voxels do: tifffile would read zeros there."""
-    for page in series.pages:
+    for number, page in enumerate(series.pages):
         if page is None:
-            raise VolumeError(f"{name}: a page of the image is missing")
+            raise VolumeError(f"{name}: page {number} of the image, counted from 0, is missing")
         segments = zip(page.dataoffsets, page.databytecounts, strict=False)
         _check_end(max((o + n for o, n in segments), default=0), page.parent.filehandle.size, name)
     if series.dataoffset is not None:

@@ -1,0 +1,71 @@
+"""``overtile evaluate``: how good a prediction is, as a table or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import pipeline
+from pipeline.cli.options import TerminalListener, job_command, print_json
+from pipeline.cli.texts import table
+from pipeline.config import EvaluateJob
+
+_SHOWN = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall"}
+
+
+@job_command(
+    EvaluateJob,
+    arguments=("prediction", "target"),
+    example="overtile evaluate nuclei.zarr nuclei-target.zarr --out nuclei-metrics",
+)
+def evaluate_command(job: EvaluateJob, as_json: bool) -> None:
+    """Measure a prediction against a target of the same shape: IoU, Dice, precision, recall of each class."""
+    with TerminalListener() as listener:
+        found = pipeline.evaluate(job, listener=listener)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(_text(found, job.out))
+
+
+def _text(found: dict[str, Any], out: str | None) -> str:
+    """Return the metrics for people: a line a class, then what holds for the whole."""
+    head = ("class", *_SHOWN.values(), "target voxels", "prediction voxels")
+    rows = [
+        (name, *_ratios(each), f"{each['target_voxels']:,}", f"{each['prediction_voxels']:,}")
+        for name, each in found["classes"].items()
+    ]
+    mean = ("mean", *_ratios({ratio: found[f"mean_{ratio}"] for ratio in _SHOWN}), "", "")
+    facts = [
+        ("accuracy", _number(found["accuracy"])),
+        ("voxels", f"{found['voxels']:,} compared in {found['chunks']:,} chunk(s), {found['ignored']:,} ignored"),
+    ]
+    if found["absent"]:
+        facts.append(("absent", ", ".join(found["absent"]) + " (in neither volume; not in the means)"))
+    if found["worst"]:
+        worst = found["worst"][0]
+        facts.append(("worst", f"chunk {worst['position']} ({worst['core']}): {worst['wrong']:,} voxels wrong"))
+    if out is not None:
+        facts.append(("written", f"{out}/metrics.json, {out}/statistics.parquet"))
+    return "\n".join([*_columns([head, *rows, mean]), "", table(facts)])
+
+
+def _ratios(values: dict[str, Any]) -> list[str]:
+    return [_number(values[ratio]) for ratio in _SHOWN]
+
+
+def _number(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.4f}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [f"{row[0]:<{widths[0]}}", *(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]

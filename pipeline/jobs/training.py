@@ -1,0 +1,252 @@
+"""Train a network on pairs of volumes and targets: from the job to a checkpoint and its learning curve."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from pipeline.config import TrainJob, explain
+from pipeline.errors import EnvironmentFaultError, InputError
+from pipeline.evaluation.metrics import metrics
+from pipeline.evaluation.statistics import ConfusionStatistics
+from pipeline.jobs.listener import Listener, Silent
+from pipeline.model.checkpoint import CheckpointHeader, Normalisation, Scalar
+from pipeline.model.unet import UNet
+from pipeline.model.weights import save_checkpoint
+from pipeline.run.machine import this_machine
+from pipeline.training.batches import Batches, predictions
+from pipeline.training.device import choose_device, torch_threads
+from pipeline.training.figure import curve_png
+from pipeline.training.loop import History, Point, Schedule, fit
+from pipeline.training.losses import loss_for
+from pipeline.training.normalisation import measure_normalisation
+from pipeline.training.pairs import ClassIds, OpenPair, check_targets, hold, open_pairs
+from pipeline.training.patches import PatchLayout, PatchStream
+from pipeline.volume import put_file
+
+FORMAT = "overtile-training/1"
+SUFFIX = ".safetensors"
+VALIDATION_PATCHES = 32
+"""Most patches that a point of the learning curve is measured on."""
+
+_TRAINING, _VALIDATION = 0, 1  # streams of random numbers
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """What is learnt from and measured on, checked."""
+
+    pairs: Sequence[OpenPair]
+    patches: PatchStream
+    validation: PatchStream | None
+
+
+def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
+    """Train a network, and write a checkpoint, ``NAME.metrics.json`` and ``NAME.curve.png`` beside it.
+
+    All three are written at the end, each in one step: a checkpoint that is there already stays as it is until
+    then, and a training that fails or is interrupted changes nothing. With ``time_limit`` the learning rate follows
+    the clock, so that it has come down when time is up; the last measurement and the writing come on top of it.
+
+    The same job gives the same weights, bit by bit, on the same machine with the same number of threads (on a CPU,
+    without a time limit).
+
+    Args:
+        job: the settings.
+        listener: who is told what is done.
+
+    Returns:
+        What ``NAME.metrics.json`` holds: ``checkpoint`` (path), ``digest``, ``steps``, ``patches``, ``seconds``,
+        ``loss``, ``validation`` (metrics at the end, or None), ``curve``, ``normalisation``, ``provenance``, ``job``.
+
+    Raises:
+        InputError: refused before the first step; nothing was written.
+        OvertileError: training diverged; nothing was written.
+        EnvironmentFaultError: the output cannot be written.
+    """
+    listener = listener or Silent()
+    device = choose_device(job.device)
+    output = _output(job)
+    data = _open(job)
+    header = _header(job, data, measure_normalisation(data.pairs, listener.note))
+    with torch_threads(job.threads or this_machine().cores), torch.random.fork_rng():
+        torch.manual_seed(job.seed)
+        model = UNet(job.architecture)
+        if job.architecture.dims == 2:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        history = _fit(job, model, data, header.normalisation, device, listener)
+    return _write(job, output, model, header, history)
+
+
+def _output(job: TrainJob) -> Path:
+    output = Path(job.output)
+    if output.suffix != SUFFIX:
+        raise InputError(f"output {job.output}: a checkpoint is a {SUFFIX} file; name it {output.stem}{SUFFIX}")
+    if output.is_dir():
+        raise InputError(f"output {job.output}: there is a folder of that name; choose another name")
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"output {job.output}: nothing can be written in {folder}; choose another folder")
+    return output
+
+
+def _open(job: TrainJob) -> _Data:
+    """Open and check everything that the job names."""
+    _check_batch(job)
+    twice = {_place(pair.image) for pair in job.pairs} & {_place(pair.image) for pair in job.validation}
+    if twice:
+        raise InputError(
+            f"{', '.join(sorted(map(str, twice)))}: under `pairs` and under `validation`; what is trained on cannot"
+            " measure the network: take it out of one"
+        )
+    ids = ClassIds(len(job.classes), job.ignore)
+    layout = PatchLayout.plain(job.architecture, job.patch)
+    opened = open_pairs(job.pairs, job.architecture)
+    measured = open_pairs(job.validation, job.architecture, entry="validation")
+    pairs = hold([*opened, *measured], job.cache)
+    check_targets(pairs, ids)
+    learnt, measured = pairs[: len(opened)], pairs[len(opened) :]
+    patches = PatchStream(learnt, layout, ids, seed=(job.seed, _TRAINING), augment=job.augment)
+    if not measured:
+        return _Data(learnt, patches, None)
+    exact = PatchLayout.exact(job.architecture, job.patch)
+    # The same patches for every seed, so that trainings can be compared.
+    return _Data(learnt, patches, PatchStream(measured, exact, ids, seed=(0, _VALIDATION), augment=False))
+
+
+def _check_batch(job: TrainJob) -> None:
+    """Refuse what batch normalisation cannot average over: a single voxel at the lowest level."""
+    network = job.architecture
+    lowest = job.batch * math.prod(length // network.reach().stride for length in job.patch)
+    if network.norm == "batch" and network.padding == "same" and lowest == 1:
+        raise InputError(
+            f"patch {','.join(map(str, job.patch))}, batch 1: one voxel at the lowest level cannot be normalised;"
+            " make the patch or the batch larger"
+        )
+
+
+def _place(path: str) -> Path:
+    return Path(path).resolve()
+
+
+def _header(job: TrainJob, data: _Data, normalisation: Normalisation) -> CheckpointHeader:
+    """Return the checkpoint's header, still without provenance; before training, so that it is refused in time."""
+    space, dims = data.pairs[0].image.volume.space, job.architecture.dims
+    try:
+        return CheckpointHeader(
+            architecture=job.architecture,
+            normalisation=normalisation,
+            classes=job.classes,
+            axes=space.axes[-dims:],
+            voxel_size=space.voxel_size[-dims:] if space.unit else None,
+            unit=space.unit,
+        )
+    except ValidationError as error:
+        raise InputError(f"the checkpoint would not be valid: {explain(error)}") from error
+
+
+def _provenance(job: TrainJob, history: History) -> dict[str, Scalar]:
+    last = history.curve[-1]
+    found = last["validation"] or {}
+    return {
+        "overtile": importlib.metadata.version("overtile"),
+        "torch": torch.__version__,
+        "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "images": ", ".join(Path(pair.image).name for pair in job.pairs),
+        "validation_images": ", ".join(Path(pair.image).name for pair in job.validation) or None,
+        "seed": job.seed,
+        "steps": last["step"],
+        "patches": last["step"] * job.batch,
+        "seconds": round(history.seconds, 3),
+        "loss": last["loss"],
+        "validation_mean_iou": found.get("mean_iou"),
+        "validation_mean_dice": found.get("mean_dice"),
+    }
+
+
+class _Observer:
+    """Tells the job's listener, and measures on the validation patches."""
+
+    def __init__(self, job: TrainJob, data: _Data, normalisation: Normalisation, listener: Listener) -> None:
+        self._job = job
+        self._listener = listener
+        self._batches: Batches | None = None
+        if data.validation is not None:
+            count = max(1, min(VALIDATION_PATCHES, data.validation.distinct))
+            self._batches = Batches(data.validation, normalisation, count=count, size=job.batch)
+
+    def measure(self, model: UNet) -> dict[str, Any] | None:
+        """Return the network's metrics on the validation patches, if there are any."""
+        if self._batches is None:
+            return None
+        total = ConfusionStatistics.zero(len(self._job.classes))
+        for found, target in predictions(model, self._batches):
+            total += ConfusionStatistics.of(found, target, classes=total.classes, ignore=self._job.ignore)
+        return metrics(total, self._job.classes)
+
+    def progress(self, step: int) -> None:
+        """Pass on how many steps are done."""
+        self._listener.progress(step)
+
+    def point(self, point: Point) -> None:
+        """Say a point of the learning curve in one line."""
+        found = point["validation"]
+        quality = "" if found is None else f", validation mean IoU {_rounded(found['mean_iou'])}"
+        self._listener.note(f"step {point['step']}: loss {point['loss']:.4f}{quality}")
+
+
+def _fit(
+    job: TrainJob, model: UNet, data: _Data, normalisation: Normalisation, device: str, listener: Listener
+) -> History:
+    listener.phase("train", job.steps, "steps")
+    return fit(
+        model,
+        Batches(data.patches, normalisation, count=job.steps * job.batch, size=job.batch),
+        loss=loss_for(job.architecture.classes, ignore=job.ignore),
+        schedule=Schedule(job.steps, job.learning_rate, job.weight_decay, job.validate_every, job.time_limit),
+        device=device,
+        observer=_Observer(job, data, normalisation, listener),
+    )
+
+
+def _write(job: TrainJob, output: Path, model: UNet, header: CheckpointHeader, history: History) -> dict[str, Any]:
+    """Write the checkpoint, the metrics and the figure; return the metrics."""
+    header = header.model_copy(update={"provenance": _provenance(job, history)})
+    digest = save_checkpoint(output, model.eval(), header)
+    last = history.curve[-1]
+    document = {
+        "format": FORMAT,
+        "checkpoint": str(output),
+        "digest": digest,
+        "steps": last["step"],
+        "patches": last["step"] * job.batch,
+        "seconds": round(history.seconds, 3),
+        "loss": last["loss"],
+        "validation": last["validation"],
+        "curve": history.curve,
+        "normalisation": header.normalisation.model_dump(mode="json"),
+        "provenance": header.provenance,
+        "job": job.model_dump(mode="json"),
+    }
+    try:
+        put_file(output.with_suffix(".metrics.json"), (json.dumps(document, indent=2) + "\n").encode())
+        put_file(output.with_suffix(".curve.png"), curve_png(history, f"Training of {output.name}"))
+    except OSError as error:
+        raise EnvironmentFaultError(
+            f"{output}: what was measured cannot be written beside it ({error})"
+        ) from error
+    return document
+
+
+def _rounded(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
