@@ -39,6 +39,11 @@ def _voxels(value: Any) -> Any:
     return (value,) if isinstance(value, int) else value
 
 
+def _names(value: Any) -> Any:
+    """Accept ``"background,nucleus"`` for a list of names."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 def _ranges(value: Any) -> Any:
     """Accept ``"0:1000,500:2500"`` for a list of start and stop; either may be left out."""
     if not isinstance(value, str):
@@ -65,6 +70,7 @@ def _bytes(value: Any) -> Any:
 Positive = Annotated[int, Field(ge=1)]
 Voxels = Annotated[tuple[Positive, ...], BeforeValidator(_voxels)]
 Ranges = Annotated[tuple[tuple[int | None, int | None], ...], BeforeValidator(_ranges)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 
@@ -145,7 +151,7 @@ class TrainJob(Job):
         (), description="what the learning curve is measured on; never trained on"
     )
     architecture: UNetArchitecture = Field(description="the network; in_channels and classes must fit the pairs")
-    classes: tuple[str, ...] = Field(min_length=2, description="names of the class ids 0, 1, ...")
+    classes: Names = Field(min_length=2, description="names of the class ids 0, 1, ...")
     patch: Voxels = Field((256, 256), description="voxels of a patch of target, along the network's axes")
     batch: Positive = Field(8, description="patches a step")
     steps: Positive = Field(1000, description="steps of the optimiser")

@@ -92,7 +92,7 @@ class Segmentation:
         with connect(self.plan.cluster) as client:
             dispatcher = Dispatcher(
                 client,
-                self._work(),
+                self.work(),
                 self.ledger,
                 retries=self.plan.job.retries,
                 callers=callers,
@@ -225,7 +225,8 @@ class Segmentation:
         job = self.plan.job
         return {name: str(Path(getattr(job, name)).resolve()) for name in ("input", "model", "output")}
 
-    def _work(self) -> SegmentWork:
+    def work(self) -> SegmentWork:
+        """Return the description of the work that each worker process gets."""
         plan = self.plan
         paths = self._absolute_paths()
         source = SourceSpec(

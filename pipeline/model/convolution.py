@@ -83,7 +83,7 @@ class _BlockedConvolution(nn.Module):
         columns = torch.stack([part.flatten(2) for part in moved], dim=2).flatten(1, 2)
         product = _product(layer.weight.flatten(1), columns)
         result = product.reshape(*product.shape[:2], *shape)
-        return result if layer.bias is None else result + layer.bias.reshape(-1, *(1,) * len(shape))
+        return _finished(result, layer.bias)
 
 
 class _BlockedTransposed(nn.Module):
@@ -104,7 +104,15 @@ class _BlockedTransposed(nn.Module):
         result = parts.permute(0, 1, *axes).reshape(
             len(x), channels, *(n * k for n, k in zip(shape, kernel, strict=True))
         )
-        return result if layer.bias is None else result + layer.bias.reshape(-1, *(1,) * len(shape))
+        return _finished(result, layer.bias)
+
+
+def _finished(result: Tensor, bias: Tensor | None) -> Tensor:
+    """Add the bias, and put channels last: there an elementwise layer treats each voxel alike, with no ragged end."""
+    layout = torch.channels_last if result.ndim == 4 else torch.channels_last_3d
+    if bias is not None:
+        result = result + bias.reshape(-1, *(1,) * (result.ndim - 2))
+    return result.contiguous(memory_format=layout)
 
 
 def _product(weight: Tensor, columns: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Detail:
     Attributes:
         figure: its pictures.
         reason: why it is shown.
-        chunk: position of the chunk in its middle.
+        chunk: position of the chunk in its middle, or of the one that it is shown for.
         mark: x, y, width and height in pixels of the overview; None where it lies in another plane.
     """
 
@@ -87,7 +87,9 @@ def make_album(run: Recorded, *, target: View | None, ignore: int | None, worst:
         seen = camera.close(place.box)
         if seen is not None:
             figure = _figure(f"place-{len(details) + 1}", seen, run, space, ignore)
-            details.append(Detail(figure, place.reason, _chunk(place.box, run), _mark(place.box, whole)))
+            details.append(
+                Detail(figure, place.reason, _chunk(place.about or place.box, run), _mark(place.box, whole))
+            )
     if whole is None:
         return Album(None, details, [], camera.notes, space)
     overview = _figure("overview", whole, run, space, ignore)
@@ -124,7 +126,7 @@ def _places(run: Recorded, whole: Seen | None, worst: Box | None, ignore: int | 
         wrong = wrong_pixels(whole.prediction, whole.target, ignore=ignore) & ~whole.lacking
     places = [Place(box, "many errors") for box in busiest(wrong, plane, wanted=PLACES // 2)]
     if worst is not None:
-        first = Place(_worst_window(worst, wrong, run), "in the chunk with the most errors")
+        first = Place(_worst_window(worst, wrong, run), "in the chunk with the most errors", worst)
         places = [first, *(place for place in places if place.box != first.box)][: PLACES // 2]
     rich = busiest(borders(whole.prediction) & ~whole.lacking, plane, wanted=PLACES)
     taken = [place.box for place in places]

@@ -33,10 +33,12 @@ class Place:
     Attributes:
         box: in the result's voxels, one voxel thick along z.
         reason: for people.
+        about: the box whose middle lies in the chunk that it is shown for; None for ``box`` itself.
     """
 
     box: Box
     reason: str
+    about: Box | None = None
 
 
 def busiest(marks: Marks, plane: Box, *, wanted: int) -> list[Box]:

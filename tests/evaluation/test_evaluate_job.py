@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from volumes import create_filled, save, small_spec
 
@@ -93,19 +93,19 @@ def test_the_table_has_a_row_a_chunk_that_adds_up(pair):
 def test_the_worst_chunks_come_first(pair):
     root, prediction, target = pair
     worst = pipeline.evaluate(job(root))["worst"]
-    wrong = {(y, x): int((prediction != target)[y : y + 8, x : x + 8].sum()) for y in (0, 8, 16) for x in (0, 8, 16)}
+    wrong = {
+        (y, x): int((prediction != target)[y : y + 8, x : x + 8].sum()) for y in (0, 8, 16) for x in (0, 8, 16)
+    }
     assert [w["wrong"] for w in worst] == sorted(wrong.values(), reverse=True)[:8]
     start = tuple(int(part.split(":")[0]) for part in worst[0]["core"].split(","))
     assert wrong[start] == worst[0]["wrong"]
     assert worst[0]["position"] == f"{start[0] // 8}/{start[1] // 8}"
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None)
 @given(
     data=st.data(),
-    shape=st.one_of(
-        st.tuples(st.integers(1, 30), st.integers(1, 30)), st.tuples(*[st.integers(1, 9)] * 3)
-    ),
+    shape=st.one_of(st.tuples(st.integers(1, 30), st.integers(1, 30)), st.tuples(*[st.integers(1, 9)] * 3)),
     threads=st.integers(1, 3),
     ignore=st.sampled_from([None, 1, 9]),
 )
@@ -179,7 +179,10 @@ def replace_target(root, values, **options):
     [
         (lambda r: {"target": str(r / "p.zarr")}, "are the same volume"),
         (lambda r: {"target": str(r / "none.zarr")}, "there is no such file"),
-        (lambda r: replace_target(r, np.zeros((21, 16), "u1")), "shape 21 y x 17 x, target .* 21 y x 16 x; they must"),
+        (
+            lambda r: replace_target(r, np.zeros((21, 16), "u1")),
+            "shape 21 y x 17 x, target .* 21 y x 16 x; they must",
+        ),
         (lambda r: replace_target(r, np.zeros((1, 21, 17), "u1"), axes="zyx"), "they must be equal"),
         (lambda r: replace_target(r, np.zeros((21, 17), "f4")), "target .* is of float32"),
         (lambda r: replace_target(r, np.zeros((2, 21, 17), "u1"), axes="cyx"), "target .* has a channel axis"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from volumes import create_filled, small_spec
 
 from pipeline.config import SegmentJob
 from pipeline.geometry import Grid
@@ -19,12 +20,14 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.ledger import Ledger
 from pipeline.run.records import Done, Record
 from pipeline.volume import ShardWriter, Space, build_pyramid, create_level, publish
-from volumes import create_filled, small_spec
 
 
-def make_model(path: Path, *, channels: int = 1, classes: tuple[str, ...] = ("background", "cell")) -> Path:
+def make_model(
+    path: Path, *, channels: int = 1, classes: tuple[str, ...] = ("background", "cell"), outputs: int | None = None
+) -> Path:
     """Save a tiny network with random weights."""
-    architecture = UNetArchitecture(in_channels=channels, classes=len(classes), depth=2, width=2, padding="same")
+    outputs = outputs or len(classes)
+    architecture = UNetArchitecture(in_channels=channels, classes=outputs, depth=2, width=2, padding="same")
     normalisation = Normalisation(mean=(100.0,) * channels, std=(50.0,) * channels)
     header = CheckpointHeader(architecture=architecture, normalisation=normalisation, classes=classes, axes="yx")
     save_checkpoint(path, UNet(architecture), header)
@@ -34,7 +37,7 @@ def make_model(path: Path, *, channels: int = 1, classes: tuple[str, ...] = ("ba
 def make_image(path: Path, shape: tuple[int, ...], *, channels: int = 1) -> np.ndarray[Any, Any]:
     """Store and publish an image of waves, in voxels of half a micrometre."""
     space = Space("zyx"[-len(shape) :], (0.5,) * len(shape), (0.0,) * len(shape), "micrometer")
-    spec = small_spec(shape, channels=channels, shard=(64,) * len(shape), space=space)
+    spec = small_spec(shape, channels=channels, shard=(256,) * len(shape), space=space)
     waves = sum(np.sin(axis / 9.0) for axis in np.indices(shape))
     data = np.stack([(waves * 40 + 120 + 5 * c).astype("u1") for c in range(channels)])
     create_filled(path, spec, data)
@@ -56,7 +59,7 @@ def make_run(
     classes: tuple[str, ...] = ("background", "cell"),
     **settings: Any,
 ) -> Path:
-    """Store class ids as the result of a run whose chunks have 64 voxels an axis; returns ``OUT.zarr``.
+    """Store class ids as the result of a run whose chunks have 64 voxels an axis (or ``chunk``); returns ``OUT.zarr``.
 
     Args:
         root: gets the result, and ``image.zarr`` and ``model.safetensors`` where they are missing.
@@ -85,7 +88,8 @@ def make_run(
     )
     made = plan(job)
     _store(root / name, made.array, made.grid, ids, states)
-    levels = build_levels(root / name, made.array, "mode") if sealed else []
+    method = "mode" if made.output.kind == "labels" else "mean"
+    levels = build_levels(root / name, made.array, method) if sealed and job.pyramid else [("0", made.array.space)]
     folder = RunFolder(root / name)
     details = {
         "kind": "segmentation",
@@ -101,7 +105,13 @@ def make_run(
     _journal(folder, made.grid, states)
     if sealed:
         folder.seal({"state": "sealed", "root": "abcd", "sealed": "2026-05-03T14:06:05+00:00"})
-        publish(root / name, name="out", axes=made.array.axes, levels=levels, classes=classes)
+        publish(
+            root / name,
+            name="out",
+            axes=made.array.axes,
+            levels=levels,
+            classes=classes if method == "mode" else None,
+        )
     return root / name
 
 
