@@ -57,11 +57,6 @@ def _ranges(value: Any) -> Any:
     return pairs
 
 
-def _names(value: Any) -> Any:
-    """Accept ``"background,cell"`` for a list of names."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
 def _bytes(value: Any) -> Any:
     """Accept ``"4GiB"`` for a number of bytes."""
     return int(TypeAdapter(ByteSize).validate_python(value)) if isinstance(value, str) else value
@@ -70,7 +65,6 @@ def _bytes(value: Any) -> Any:
 Positive = Annotated[int, Field(ge=1)]
 Voxels = Annotated[tuple[Positive, ...], BeforeValidator(_voxels)]
 Ranges = Annotated[tuple[tuple[int | None, int | None], ...], BeforeValidator(_ranges)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 

@@ -80,16 +80,11 @@ def _carry_out(plan: Plan, chunks: Sequence[int] | None, listener: Listener) -> 
 
 
 def _predict(run: Segmentation, chunks: Sequence[int] | None) -> None:
-    total = run.ledger.total
-    run.listener.phase("predict", total, "chunks")
-
-    def tell() -> None:
-        counts = run.ledger.counts()
-        run.listener.progress(counts["done"] + counts["skipped"], counts["failed"])
-
-    tell()
-    with run.workers(on_progress=tell) as dispatcher:
-        run.predict(dispatcher, chunks)
+    with run.workers() as dispatcher:
+        if chunks is None:
+            run.predict(dispatcher)
+        else:
+            run.predict_again(dispatcher, chunks)
 
 
 def _number(plan: Plan, text: str) -> int:

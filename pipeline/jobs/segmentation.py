@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +87,10 @@ class Segmentation:
                 self.ledger.close()
 
     @contextmanager
-    def workers(self, *, callers: int = 1, on_progress: Callable[[], None] | None = None) -> Iterator[Dispatcher]:
-        """Give a dispatcher on the plan's cluster; from ``callers`` threads at a time."""
+    def workers(self, *, callers: int = 1) -> Iterator[Dispatcher]:
+        """Give a dispatcher on the plan's cluster; from ``callers`` threads at a time. The listener hears of chunks."""
+        self.listener.phase("predict", self.ledger.total, "chunks")
+        self._tell_chunks()
         with connect(self.plan.cluster) as client:
             dispatcher = Dispatcher(
                 client,
@@ -96,7 +98,7 @@ class Segmentation:
                 self.ledger,
                 retries=self.plan.job.retries,
                 callers=callers,
-                on_progress=on_progress,
+                on_progress=self._tell_chunks,
             )
             try:
                 yield dispatcher
@@ -104,10 +106,12 @@ class Segmentation:
                 dispatcher.stop()
                 raise
 
-    def predict(self, dispatcher: Dispatcher, chunks: Sequence[int] | None = None) -> Outcome:
-        """Process the given chunks, or all that the ledger lacks."""
-        if chunks is None:
-            return dispatcher.process(range(self.ledger.total))
+    def predict(self, dispatcher: Dispatcher, chunks: range | None = None) -> Outcome:
+        """Process what the ledger lacks, of a range of chunks or of all."""
+        return dispatcher.process(range(self.ledger.total) if chunks is None else chunks)
+
+    def predict_again(self, dispatcher: Dispatcher, chunks: Sequence[int]) -> Outcome:
+        """Process the listed chunks, whatever the ledger says of them."""
         return dispatcher.process_listed(list(chunks))
 
     def check_complete(self) -> None:
@@ -181,6 +185,10 @@ class Segmentation:
             levels=self._levels,
             classes=self.plan.header.classes if self.plan.output.kind == "labels" else None,
         )
+
+    def _tell_chunks(self) -> None:
+        counts = self.ledger.counts()
+        self.listener.progress(counts["done"] + counts["skipped"], counts["failed"])
 
     def _requeue(self, found: Verification) -> None:
         bad = {*found.missing, *found.damaged}

@@ -126,7 +126,8 @@ def outcomes(run: Recorded) -> list[Outcome]:
             "Peak memory of a worker",
             size(peak),
             size(ledger.memory) if ledger.memory else "–",
-            f"{percent(ledger.memory / peak)} of the plan; the limit is {size(plan['memory_limit'])}",
+            (f"{percent(ledger.memory / peak)} of the plan; " if ledger.memory else "")
+            + f"the limit is {size(plan['memory_limit'])}",
         ),
         Outcome(
             "Time in the network", duration(plan["seconds"]), duration(network), f"{workers} on {plan['device']}"

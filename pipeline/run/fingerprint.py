@@ -7,6 +7,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+_NOTHING = object()
+"""Stands for a part that is not there at all, which is not the same as one that is None."""
+
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """Return a digest (32 hexadecimal digits) over JSON-ready parts; the order of keys does not matter."""
@@ -25,11 +28,17 @@ def differences(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> list[s
 def _differing(a: Any, b: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in sorted({*a, *b}):
-            yield from _differing(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
-    elif a != b:
+            place = f"{path}.{key}" if path else str(key)
+            yield from _differing(a.get(key, _NOTHING), b.get(key, _NOTHING), place)
+    elif _text(a) != _text(b):
         yield path, a, b
 
 
 def _short(value: Any) -> str:
-    text = "nothing" if value is None else json.dumps(value)
+    text = _text(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _text(value: Any) -> str:
+    """Return what the fingerprint sees of a value: 1 and 1.0 differ, a tuple and a list do not."""
+    return "nothing" if value is _NOTHING else json.dumps(value, sort_keys=True)

@@ -40,8 +40,9 @@ class Gate:
         with self._changed:
             self._changed.wait_for(lambda: not self._alone)
             self._alone = True
-            self._changed.wait_for(lambda: self._in_flight == 0)
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._in_flight == 0)
             yield
         finally:
             with self._changed:

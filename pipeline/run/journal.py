@@ -37,13 +37,17 @@ def unframe(line: bytes) -> Record | None:
         if int(line[:8], 16) != zlib.crc32(text):
             return None
         return Record.from_json(json.loads(text))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def epochs(folder: Path) -> list[Path]:
     """Return the journal's files, oldest epoch first."""
-    return sorted(folder.glob("[0-9]*.jsonl"))
+    return sorted((path for path in folder.glob("*.jsonl") if path.stem.isdecimal()), key=_epoch)
+
+
+def _epoch(path: Path) -> int:
+    return int(path.stem)
 
 
 def replay(folder: Path) -> Iterator[Record | None]:
@@ -60,10 +64,11 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         existing = epochs(folder)
-        self.epoch = int(existing[-1].stem) + 1 if existing else 1
+        self.epoch = _epoch(existing[-1]) + 1 if existing else 1
         self._file = (folder / f"{self.epoch:06d}.jsonl").open("xb", buffering=0)
         fsync(folder)
         self._lock = threading.Lock()
+        self._torn = False
         self._unsynced = 0
         self._since = time.monotonic()
 
@@ -75,9 +80,7 @@ class Journal:
         with self._lock:
             if self._unsynced == 0:
                 self._since = time.monotonic()
-            view = memoryview(lines)
-            while view:
-                view = view[self._file.write(view) :]
+            self._write(lines)
             self._unsynced += len(records)
             if self._unsynced >= GROUP_RECORDS or time.monotonic() - self._since >= GROUP_SECONDS:
                 self._sync()
@@ -88,6 +91,14 @@ class Journal:
             if not self._file.closed:
                 self._sync()
                 self._file.close()
+
+    def _write(self, lines: bytes) -> None:
+        """Write whole lines; after a write that was cut short (disk full), begin on a new one."""
+        view = memoryview(b"\n" + lines if self._torn else lines)
+        self._torn = True
+        while view:
+            view = view[self._file.write(view) :]
+        self._torn = False
 
     def _sync(self) -> None:
         os.fsync(self._file.fileno())

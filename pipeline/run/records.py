@@ -76,13 +76,13 @@ class Record:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Record:
         """Return the record that :meth:`to_json` wrote."""
-        seconds = tuple(document.get("t", (0.0,) * len(PHASES)))
+        read, wait, compute, write = map(float, document.get("t", (0.0,) * len(PHASES)))
         stored = tuple(Stored(str(k), str(d), int(n)) for k, d, n in document.get("o", ()))
         return cls(
             int(document["i"]),
             str(document["s"]),
             int(document["a"]),
-            Done(stored, seconds, document.get("x")),
+            Done(stored, (read, wait, compute, write), document.get("x")),
             document.get("e"),
             document.get("k"),
             document.get("w", ""),

@@ -1,0 +1,31 @@
+"""Run the benchmarks: `python -m benchmarks [NAME ...] [--keep DIR]`."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks import memory, real
+
+BENCHMARKS = {"memory": memory.run, "real": real.run}
+
+
+def main() -> None:
+    """Run the named benchmarks, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"which: {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("--keep", type=Path, help="folder for the volumes, kept for the next time")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    with tempfile.TemporaryDirectory() as temporary:
+        place = arguments.keep or Path(temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        for name in arguments.names or BENCHMARKS:
+            print(f"## {name}\n\n{BENCHMARKS[name].__doc__}\n\n{BENCHMARKS[name](place)}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

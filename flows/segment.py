@@ -1,0 +1,90 @@
+"""The main job as a flow: Prefect sees its phases and regions, Dask its chunks, and the ledger is the truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import PositiveInt
+
+from flows.session import REGIONS_AT_ONCE, Session
+from pipeline.config import SegmentJob
+
+
+@flow(name="segment", task_runner=ThreadPoolTaskRunner(max_workers=REGIONS_AT_ONCE))
+def segment_flow(job: SegmentJob, regions: PositiveInt | None = None) -> dict[str, Any]:
+    """Segment a volume. Run it again, or retry it, to go on: only what the ledger lacks is done.
+
+    Args:
+        job: the settings.
+        regions: into how many regions (task runs) the chunks are split; by default so many that each one is at
+            least half a minute of work, at most 256. The result does not depend on it.
+
+    Returns:
+        The run's status, as ``overtile status --json`` prints it.
+    """
+    with Session(job, regions=regions) as run:
+        plan(run)
+        if prepare(run):
+            predict_lacking(run)
+            verify(run)
+            build_pyramid(run)
+            seal(run)
+            publish(run)
+        return run.status()
+
+
+def predict_lacking(run: Session) -> None:
+    """Predict every region that lacks something, on workers that live just as long."""
+    lacking = run.lacking()
+    if lacking:
+        with run.workers():
+            wait([predict.submit(run, region, run.regions) for region in lacking])
+    run.check()
+
+
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)
+def plan(run: Session) -> dict[str, Any]:
+    """Settle and check everything before any work."""
+    return run.plan()
+
+
+@task(name="prepare", task_run_name="prepare", cache_policy=NO_CACHE)
+def prepare(run: Session) -> bool:
+    """Begin or resume the run; returns whether there is work left."""
+    return run.prepare()
+
+
+@task(name="predict", task_run_name="region {region} of {regions}", cache_policy=NO_CACHE)
+def predict(run: Session, region: int, regions: int) -> dict[str, int]:
+    """Process what one region lacks; fails if one of its chunks does."""
+    return run.predict(region)
+
+
+@task(name="verify", task_run_name="verify", cache_policy=NO_CACHE)
+def verify(run: Session) -> dict[str, Any]:
+    """Compare every stored byte with the ledger."""
+    return run.verify()
+
+
+@task(name="pyramid", task_run_name="pyramid", cache_policy=NO_CACHE)
+def build_pyramid(run: Session) -> None:
+    """Make the coarser levels."""
+    run.build_pyramid()
+
+
+@task(name="seal", task_run_name="seal", cache_policy=NO_CACHE)
+def seal(run: Session) -> str:
+    """Write the seal; returns the digest of the whole result."""
+    return run.seal()
+
+
+@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE)
+def publish(run: Session) -> None:
+    """Let viewers see the result."""
+    run.publish()
+
+

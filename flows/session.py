@@ -1,0 +1,173 @@
+"""One run of the main job as the tasks of a flow run share it: opened once, worked on in regions, closed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from flows.artifacts import FlowListener
+from flows.failures import show_failures
+from pipeline.config import SegmentJob
+from pipeline.errors import FailedChunksError, OvertileError
+from pipeline.jobs.planning import plan
+from pipeline.jobs.segmentation import Segmentation
+from pipeline.run.dispatch import Dispatcher
+from pipeline.run.status import status
+from pipeline.run.verify import Verification
+
+REGION_SECONDS = 30.0
+"""Predicted work that a region has at least; a task run costs 25 ms and 20 kB of the server's database."""
+
+MOST_REGIONS = 256
+"""Regions of a run at most: the server loses task runs when thousands come at once."""
+
+REGIONS_AT_ONCE = 4
+"""Regions that are worked on at a time; they share the workers."""
+
+
+def region_count(seconds: float, chunks: int) -> int:
+    """Return into how many regions to split a run.
+
+    Args:
+        seconds: predicted time of the whole run.
+        chunks: number of chunks; a region has at least one.
+    """
+    return max(1, min(int(seconds / REGION_SECONDS), MOST_REGIONS, chunks))
+
+
+class Session:
+    """The run that a flow run's tasks work on.
+
+    A plain class, so that Prefect passes it from task to task as it is and looks at nothing inside. What the tasks
+    return is small and JSON-ready. Regions are numbered from 1.
+
+    Attributes:
+        regions: into how many regions the run is split; known when it is planned.
+    """
+
+    def __init__(self, job: SegmentJob, *, regions: int | None = None) -> None:
+        self.regions = 0
+        self._wanted = regions
+        self._job = job
+        self._stack = ExitStack()
+        self._run: Segmentation
+        self._parts: list[range]
+        self._dispatcher: Dispatcher
+        self._found: Verification
+        self._fault: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self._listener = self._stack.enter_context(FlowListener("segment", self._job.output))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def plan(self) -> dict[str, Any]:
+        """Settle everything that will be done; returns the plan as ``overtile plan --json`` prints it.
+
+        Raises:
+            InputError: refused; nothing was written.
+        """
+        made = plan(self._job)
+        described = made.describe()
+        self._run = Segmentation(made, self._listener)
+        self._parts = made.grid.regions(self._wanted or region_count(described["seconds"], len(made.grid)))
+        self.regions = len(self._parts)
+        return described
+
+    def prepare(self) -> bool:
+        """Begin or resume the run and keep it open until the session ends; returns whether there is work left.
+
+        Raises:
+            RunMismatchError: the output belongs to another run, or another process is writing to it.
+        """
+        found = self._stack.enter_context(self._run.opened())
+        if found.lost:
+            self._listener.note(f"{found.lost} finished chunks are gone from the store; they are computed again")
+        if found.sealed:
+            self._listener.note(f"{self._run.output} is complete already: nothing to do")
+        return not found.sealed
+
+    def lacking(self) -> list[int]:
+        """Return the numbers of the regions that have chunks which are neither done nor skipped."""
+        ledger = self._run.ledger
+        return [n for n, part in enumerate(self._parts, start=1) if len(ledger.lacking(part))]
+
+    @contextmanager
+    def workers(self) -> Iterator[None]:
+        """Have the workers that :meth:`predict` needs; they end with the block."""
+        callers = min(REGIONS_AT_ONCE, len(self.lacking()) or 1)
+        with self._run.workers(callers=callers) as self._dispatcher:
+            yield
+
+    def predict(self, region: int) -> dict[str, int]:
+        """Process what a region lacks; returns how many chunks were processed.
+
+        Raises:
+            FailedChunksError: all of the region was tried, and some chunks failed.
+            EnvironmentFaultError: the machine cannot go on.
+            OvertileError: the work was stopped before the region's end.
+        """
+        part = self._parts[region - 1]
+        try:
+            outcome = self._run.predict(self._dispatcher, part)
+        except Exception as error:
+            self._fault = self._fault or error
+            raise
+        name, left = f"region {region} of {self.regions}", len(self._run.ledger.lacking(part))
+        if outcome.failed:
+            position = "/".join(map(str, self._run.plan.grid.position(outcome.failed[0])))
+            error = self._run.ledger.failures[outcome.failed[0]].error
+            raise FailedChunksError(
+                f"{name}: {len(outcome.failed)} of {len(part)} chunks failed, the first one is {position}: {error}"
+            )
+        if left:
+            raise OvertileError(f"{name}: stopped, {left} of {len(part)} chunks are pending; run again to go on")
+        return {"processed": outcome.processed}
+
+    def check(self) -> None:
+        """Say in truth what became of all regions; shows the chunks that failed.
+
+        Raises:
+            FailedChunksError: some chunks are neither done nor skipped.
+            OvertileError: what stopped the work, if something did.
+        """
+        if self._fault is not None:
+            raise self._fault
+        try:
+            self._run.check_complete()
+        except FailedChunksError:
+            show_failures(self.status())
+            raise
+
+    def verify(self) -> dict[str, Any]:
+        """Compare every stored byte with the ledger.
+
+        Raises:
+            DamageError: something is missing, damaged or foreign; running again repairs it.
+        """
+        self._found = self._run.verify()
+        return self._found.to_json()
+
+    def build_pyramid(self) -> None:
+        """Make the coarser levels."""
+        self._run.build_pyramid()
+
+    def seal(self) -> str:
+        """Write the seal; returns the digest of the whole result."""
+        self._run.seal(self._found)
+        return self._found.root
+
+    def publish(self) -> None:
+        """Let viewers see the result."""
+        self._run.publish()
+
+    def status(self) -> dict[str, Any]:
+        """Return the run's status, as :func:`pipeline.status` gives it."""
+        return status(Path(self._job.output))

@@ -1,0 +1,249 @@
+import random
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.run.journal import Journal, epochs, frame
+from pipeline.run.ledger import Ledger
+from pipeline.run.records import DONE, FAILED, PENDING, PHASES, SKIPPED, STATES, Done, Record
+from pipeline.volume import Stored
+
+TOTAL = 7
+
+stored = st.builds(Stored, st.sampled_from(["c/0", "c/1"]), st.sampled_from(["aa", "bb"]), st.integers(0, 99))
+outcomes = st.builds(
+    Done, st.lists(stored, max_size=2).map(tuple), st.tuples(*[st.integers(0, 40).map(lambda n: n / 4)] * 4)
+)
+records = st.builds(
+    Record,
+    chunk=st.integers(0, TOTAL - 1),
+    state=st.sampled_from(STATES),
+    attempt=st.integers(0, 9),
+    done=outcomes,
+    error=st.none() | st.just("no"),
+    memory=st.integers(0, 1000),
+)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    ledger = Ledger(tmp_path / "journal", TOTAL)
+    yield ledger
+    ledger.close()
+
+
+def done(chunk, digest="aa", attempt=1, size=10):
+    return Record(chunk, DONE, attempt, Done((Stored(f"c/{chunk}", digest, size),), (0.5, 0.25, 2.0, 1.0)))
+
+
+def failed(chunk, attempt=1, error="no such chunk"):
+    return Record(chunk, FAILED, attempt, error=error, kind="MissingChunkError")
+
+
+def facts(ledger):
+    return {
+        "states": ledger.states().tolist(),
+        "attempts": [ledger.attempts(chunk) for chunk in range(ledger.total)],
+        "failures": dict(sorted(ledger.failures.items())),
+        "lacking": ledger.lacking().tolist(),
+        "root": ledger.root_digest(),
+        "complete": ledger.is_complete(),
+        **ledger.summary(),
+    }
+
+
+@settings(max_examples=40)
+@given(st.lists(st.lists(records, max_size=5), max_size=6))
+def test_what_is_read_back_is_what_was_in_memory(groups):
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Ledger(Path(folder), TOTAL)
+        for number, group in enumerate(groups):
+            kept.append(group)
+            if number == 2:
+                kept.close()  # what follows is another epoch
+        kept.close()
+        assert facts(Ledger(Path(folder), TOTAL)) == facts(kept)
+
+
+@settings(max_examples=40)
+@given(st.lists(records, max_size=20))
+def test_the_last_word_on_a_chunk_counts(given):
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder), TOTAL)
+        ledger.append(given)
+        ledger.close()
+    last = {record.chunk: record for record in given}
+    for chunk in range(TOTAL):
+        assert ledger.state(chunk) == (last[chunk].state if chunk in last else PENDING)
+        assert ledger.attempts(chunk) == (last[chunk].attempt if chunk in last else 0)
+    assert ledger.failures == {chunk: record for chunk, record in last.items() if record.state == FAILED}
+    states = [ledger.state(chunk) for chunk in range(TOTAL)]
+    assert ledger.counts() == {state: states.count(state) for state in STATES}
+    assert ledger.is_complete() == all(state in (DONE, SKIPPED) for state in states)
+    assert ledger.memory == max([record.memory for record in given], default=0)
+    successes = [record.done for record in given if record.state == DONE]
+    assert ledger.stored_bytes == sum(s.size for success in successes for s in success.stored)
+    assert list(ledger.seconds.values()) == [sum(s.seconds[i] for s in successes) for i in range(len(PHASES))]
+
+
+def test_a_new_ledger_lacks_everything_and_writes_nothing(ledger, tmp_path):
+    assert ledger.counts() == {PENDING: TOTAL, DONE: 0, FAILED: 0, SKIPPED: 0}
+    assert ledger.lacking().tolist() == list(range(TOTAL))
+    assert ledger.epoch == 0
+    assert not ledger.is_complete()
+    assert not (tmp_path / "journal").exists()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        (None, [0, 2, 5]),
+        (range(7), [0, 2, 5]),
+        (range(3), [0, 2]),
+        (range(1, 5), [2]),
+        (range(2, 3), [2]),
+        (range(5, 7), [5]),
+        (range(6, 7), []),
+        (range(3, 3), []),
+        (range(7, 7), []),
+    ],
+)
+def test_lacking_are_the_pending_and_the_failed_of_a_range(ledger, chunks, expected):
+    ledger.append([done(1), failed(2), Record(3, SKIPPED, 0), done(4), failed(5), done(6)])
+    assert ledger.lacking(chunks).tolist() == expected
+
+
+def test_the_states_given_out_are_a_copy(ledger):
+    ledger.states()[:] = STATES.index(DONE)
+    assert ledger.counts()[PENDING] == TOTAL
+
+
+@settings(max_examples=25)
+@given(st.permutations(range(TOTAL)), st.lists(st.integers(0, TOTAL - 1)))
+def test_equal_results_have_an_equal_root_in_any_order_and_after_any_trouble(order, troubled):
+    def root(given):
+        with tempfile.TemporaryDirectory() as folder:
+            ledger = Ledger(Path(folder), TOTAL)
+            ledger.append(given)
+            ledger.close()
+            return ledger.root_digest()
+
+    trouble = [failed(chunk) for chunk in troubled]
+    assert root([done(chunk) for chunk in range(TOTAL)]) == root(trouble + [done(c, attempt=2) for c in order])
+
+
+def test_the_root_differs_when_anything_stored_or_any_state_differs(tmp_path):
+    def root(*given):
+        ledger = Ledger(tmp_path / "none", 3)
+        for record in given:
+            ledger._note(record)
+        return ledger.root_digest()
+
+    one = Stored("c/0", "aa", 1)
+    variants = [
+        (),
+        (done(0),),
+        (done(1),),
+        (done(0, digest="ab"),),
+        (done(0, size=11),),
+        (Record(0, DONE, 1, Done((one,))),),
+        (Record(0, DONE, 1, Done((one, one))),),
+        (Record(0, DONE, 1),),
+        (failed(0),),
+        (Record(0, SKIPPED, 1),),
+        (done(0), done(1)),
+        (done(0, digest="bb"), done(1)),
+        (done(0), done(1, digest="bb")),
+    ]
+    assert len({root(*variant) for variant in variants}) == len(variants)
+    assert root(done(0), failed(0)) == root(failed(0)), "what failed again has no digest"
+
+
+def test_a_failure_is_forgotten_once_its_chunk_is_done(ledger):
+    ledger.append([failed(2), failed(3, attempt=2)])
+    assert list(ledger.failures) == [2, 3]
+    assert ledger.failures[3].error == "no such chunk"
+    ledger.append([done(2, attempt=2), failed(3, attempt=3, error="again")])
+    assert list(ledger.failures) == [3]
+    assert (ledger.failures[3].attempt, ledger.failures[3].error) == (3, "again")
+    assert ledger.attempts(2) == 2
+
+
+def test_requeued_chunks_are_pending_and_keep_their_attempts(ledger, tmp_path):
+    ledger.append([done(0), failed(1, attempt=3), done(2)])
+    before = ledger.root_digest()
+    ledger.requeue([0, 1], "stored bytes are gone")
+    assert ledger.lacking().tolist() == [0, 1, 3, 4, 5, 6]
+    assert ledger.failures == {}
+    assert (ledger.attempts(0), ledger.attempts(1)) == (1, 3)
+    ledger.append([done(0, attempt=2), failed(1, attempt=3)])
+    assert ledger.root_digest() == before
+    assert facts(Ledger(tmp_path / "journal", TOTAL)) == facts(ledger)
+
+
+def test_requeueing_nothing_writes_nothing(ledger, tmp_path):
+    ledger.requeue([], "no reason")
+    assert not (tmp_path / "journal").exists()
+
+
+def test_lines_that_are_torn_or_of_other_chunks_or_states_are_counted_and_left_out(tmp_path):
+    strange = [Record(TOTAL, DONE, 1), Record(-1, DONE, 1), Record(2, "lost", 1)]
+    content = b"".join(map(frame, [done(0), *strange, done(1)]))
+    (tmp_path / "000001.jsonl").write_bytes(content + frame(done(3))[:-1])
+    ledger = Ledger(tmp_path, TOTAL)
+    assert ledger.damaged_lines == 4
+    assert ledger.lacking().tolist() == [2, 3, 4, 5, 6]
+
+
+def test_attempts_beyond_what_is_kept_do_not_overflow(ledger):
+    ledger.append([failed(0, attempt=70_000)])
+    assert ledger.attempts(0) == 65_535
+
+
+def test_a_closed_ledger_can_be_read_and_goes_on_in_a_new_epoch(ledger, tmp_path):
+    ledger.append([done(0)])
+    assert ledger.epoch == 1
+    ledger.close()
+    ledger.close()
+    assert (ledger.epoch, ledger.counts()[DONE]) == (0, 1)
+    ledger.append([done(1)])
+    assert ledger.epoch == 2
+    assert len(epochs(tmp_path / "journal")) == 2
+
+
+def test_several_threads_may_append(tmp_path):
+    ledger, start = Ledger(tmp_path, 400), threading.Barrier(4)
+
+    def append(part):
+        start.wait()
+        for chunk in part:
+            ledger.append([done(chunk)])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(append, [range(first, 400, 4) for first in range(4)]))
+    ledger.close()
+    assert ledger.is_complete()
+    assert facts(Ledger(tmp_path, 400)) == facts(ledger)
+
+
+def test_a_hundred_thousand_records(tmp_path):
+    total = 100_000
+    order = list(range(total))
+    random.Random(0).shuffle(order)
+    journal = Journal(tmp_path)
+    journal.append([failed(chunk) for chunk in order[:1000]])
+    journal.append([done(chunk, digest=f"{chunk:032x}") for chunk in order[: total - 500]])
+    journal.close()
+    ledger = Ledger(tmp_path, total)
+    assert ledger.counts() == {PENDING: 500, DONE: total - 500, FAILED: 0, SKIPPED: 0}
+    assert ledger.lacking().tolist() == sorted(order[-500:])
+    assert ledger.damaged_lines == 0
+    assert ledger.stored_bytes == 10 * (total - 500)
+    arrays = [value for value in vars(ledger).values() if isinstance(value, np.ndarray)]
+    assert sum(array.nbytes for array in arrays) == 19 * total
