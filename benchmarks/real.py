@@ -43,7 +43,8 @@ def run(place: Path) -> str:
     if not data.is_dir():
         return f"skipped: there is no folder {data} (set OVERTILE_DATA)"
     rows = [isbi(data / "em_isbi2012", place / "isbi"), monuseg(data / "path_monuseg14", place / "monuseg")]
-    head = "| set | trained on | segmented | IoU | Dice | pixel accuracy | training | segmentation | share of time in the network |"
+    names = "set, trained on, segmented, IoU, Dice, pixel accuracy, training, segmentation, time in the network"
+    head = f"| {names.replace(', ', ' | ')} |"
     return "\n".join([head, "|" + "---|" * 9, *rows])
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 from uuid import UUID
@@ -21,6 +24,7 @@ from prefect.artifacts import (
 )
 
 from flows.logs import forward_logs, log
+from pipeline.jobs.listener import Listener, Silent
 
 INTERVAL = 1.0
 """Seconds between two updates of an artifact, at least."""
@@ -46,7 +50,9 @@ class PrefectBoard:
 
     def create(self, key: str, percent: float, description: str) -> UUID:
         """Create the artifact."""
-        return create_progress_artifact(percent, key=key, description=description)
+        bar = create_progress_artifact(percent, key=key, description=description)
+        assert isinstance(bar, UUID)  # no coroutine: the flows are synchronous
+        return bar
 
     def update(self, bar: UUID, percent: float, description: str) -> None:
         """Update the artifact."""
@@ -73,6 +79,19 @@ class _Bar:
         return f"{self.done:,} of {self.total:,} {self.unit}{failed} · {subject}"
 
 
+_WATCHER: ContextVar[Listener | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(by: Listener) -> Iterator[None]:
+    """Tell ``by`` too of all that flows do in this block: a terminal, where a person runs them by hand."""
+    token = _WATCHER.set(by)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
+
+
 class FlowListener:
     """Tells Prefect of a job: a progress artifact for each phase, and notes in the run's log.
 
@@ -81,9 +100,7 @@ class FlowListener:
     the job up nor stops it; the first failure is logged. To be used as a context manager, inside of the flow.
     """
 
-    def __init__(
-        self, flow: str, subject: str, *, board: Board | None = None, interval: float = INTERVAL
-    ) -> None:
+    def __init__(self, flow: str, subject: str, *, board: Board | None = None, interval: float = INTERVAL) -> None:
         self._flow = flow
         self._subject = subject
         self._board = board or PrefectBoard()
@@ -92,6 +109,7 @@ class FlowListener:
         self._bars: list[_Bar] = []
         self._closing = False
         self._complained = False
+        self._watcher = _WATCHER.get() or Silent()
 
     def __enter__(self) -> Self:
         forward_logs()
@@ -111,6 +129,7 @@ class FlowListener:
         with self._changed:
             self._bars.append(_Bar(f"{self._flow}-{name}", total, unit))
             self._changed.notify_all()
+            self._watcher.phase(f"{name} {Path(self._subject).name}", total, unit)
 
     def progress(self, done: int, failed: int = 0) -> None:
         """Move the newest bar."""
@@ -118,10 +137,12 @@ class FlowListener:
             bar = self._bars[-1]
             bar.done, bar.failed, bar.shown = done, failed, False
             self._changed.notify_all()
+            self._watcher.progress(done, failed)
 
     def note(self, text: str) -> None:
         """Put a line in the run's log."""
         log.info("%s", text)
+        self._watcher.note(text)
 
     def _show(self) -> None:
         """Show what has changed, again and again, until the job has ended."""

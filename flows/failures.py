@@ -23,7 +23,12 @@ def show_failures(found: dict[str, Any]) -> None:
     if not found["failed"]:
         return
     rows = [
-        {"chunk": each["chunk"], "position": each["position"], "attempts": each["attempts"], "error": each["error"]}
+        {
+            "chunk": each["chunk"],
+            "position": each["position"],
+            "attempts": each["attempts"],
+            "error": each["error"],
+        }
         for each in found["failures"][:SHOWN]
     ]
     title = f"{found['failed']:,} of {found['total']:,} chunks failed · {found['output']}"

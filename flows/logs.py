@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
-from prefect.exceptions import MissingContextError
 from prefect.context import get_run_context
+from prefect.exceptions import MissingContextError
 from prefect.logging.handlers import APILogHandler
+from prefect.runtime import flow_run
 
 log = logging.getLogger("overtile")
+
+LINES = 1000
+"""Lines of a flow run at most: a million chunks that fail must not become a million rows of the server's."""
 
 
 class RunLog(APILogHandler):
@@ -17,22 +22,34 @@ class RunLog(APILogHandler):
     The console needs no handler: Prefect's own, at the root, prints what is passed up to it.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: Counter[str] = Counter()
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record, if the calling thread belongs to a run."""
+        """Send a record, if the calling thread belongs to a run that has not said too much yet."""
         try:
             get_run_context()
         except MissingContextError:
             return
-        super().emit(record)
+        run = str(flow_run.get_id())
+        self._lines[run] += 1
+        if self._lines[run] == LINES:
+            record = logging.makeLogRecord(record.__dict__ | {"msg": _LAST, "args": ()})
+        if self._lines[run] <= LINES:
+            super().emit(record)
+
+
+_LAST = f"{LINES} lines of this run are enough; no more are sent. `overtile status OUT.zarr` knows every failure"
 
 
 def forward_logs() -> None:
-    """See to it that the logger ``overtile`` reaches the runs' logs, from INFO on unless it has a level of its own.
+    """See to it that the logger ``overtile`` reaches the runs' logs, from Prefect's own level on.
 
     May be called by every flow: there is one handler a process, and none where ``PREFECT_LOGGING_EXTRA_LOGGERS``
     has put Prefect's own there already.
     """
     if log.level == logging.NOTSET:
-        log.setLevel(logging.INFO)
+        log.setLevel(logging.getLogger("prefect").getEffectiveLevel())
     if not any(isinstance(handler, APILogHandler) for handler in log.handlers):
         log.addHandler(RunLog())

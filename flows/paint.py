@@ -17,7 +17,8 @@ import zarr
 
 from flows.shapes import CLASS_NAMES, render
 from pipeline.geometry import Box, Grid
-from pipeline.volume import ArraySpec, ShardWriter, Space, create_level, default_shard, inner_chunk, publish
+from pipeline.volume import ArraySpec, ShardWriter, Space, default_shard, inner_chunk, publish
+from pipeline.volume.create import ensure_level
 from pipeline.volume.pyramid import build_pyramid
 
 BLOCK = 2048
@@ -60,7 +61,7 @@ def paint(canvas: Canvas, *, processes: int, on_progress: Callable[[int], None])
     space = Space("yx", (VOXEL_SIZE,) * 2, (0.0,) * 2, UNIT)
     shard = default_shard(shape)
     spec = ArraySpec(shape, None, np.dtype("u1"), shard, inner_chunk(shard), space)
-    create_level(canvas.target, "0", spec)
+    ensure_level(canvas.target, "0", spec)
     for done, _ in enumerate(_painted(canvas, processes), start=1):
         on_progress(done)
     levels = build_pyramid(canvas.target, spec, method="mode", threads=processes, progress=None)

@@ -7,14 +7,16 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import PositiveInt
 
 from flows.session import REGIONS_AT_ONCE, Session
 from pipeline.config import SegmentJob
 
+RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=REGIONS_AT_ONCE)
 
-@flow(name="segment", task_runner=ThreadPoolTaskRunner(max_workers=REGIONS_AT_ONCE))
+
+@flow(name="segment", task_runner=RUNNER)
 def segment_flow(job: SegmentJob, regions: PositiveInt | None = None) -> dict[str, Any]:
     """Segment a volume. Run it again, or retry it, to go on: only what the ledger lacks is done.
 
@@ -86,5 +88,3 @@ def seal(run: Session) -> str:
 def publish(run: Session) -> None:
     """Let viewers see the result."""
     run.publish()
-
-

@@ -117,16 +117,18 @@ class Session:
         part = self._parts[region - 1]
         try:
             outcome = self._run.predict(self._dispatcher, part)
-        except Exception as error:
-            self._fault = self._fault or error
+        except Exception as fault:
+            self._fault = self._fault or fault
             raise
-        name, left = f"region {region} of {self.regions}", len(self._run.ledger.lacking(part))
+        name, ledger = f"region {region} of {self.regions}", self._run.ledger
         if outcome.failed:
-            position = "/".join(map(str, self._run.plan.grid.position(outcome.failed[0])))
-            error = self._run.ledger.failures[outcome.failed[0]].error
+            first = outcome.failed[0]
+            position = "/".join(map(str, self._run.plan.grid.position(first)))
             raise FailedChunksError(
-                f"{name}: {len(outcome.failed)} of {len(part)} chunks failed, the first one is {position}: {error}"
+                f"{name}: {len(outcome.failed)} of {len(part)} chunks failed, the first one is {position}:"
+                f" {ledger.failures[first].error}"
             )
+        left = len(ledger.lacking(part))
         if left:
             raise OvertileError(f"{name}: stopped, {left} of {len(part)} chunks are pending; run again to go on")
         return {"processed": outcome.processed}

@@ -135,18 +135,18 @@ class TerminalListener:
         self._console = console or Console()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._name = ""
+        self._name = self._unit = ""
         self._total = 0
         self._quarters = 0
 
     def phase(self, name: str, total: int, unit: str) -> None:
         """Begin a bar."""
-        self._name, self._total, self._quarters = name, total, 0
+        self._name, self._total, self._unit, self._quarters = name, total, unit, 0
         if not self._console.rich.is_terminal:
             return
         if self._progress is None:
             self._progress = Progress(
-                TextColumn("{task.description:>9}"),
+                TextColumn("{task.description:<26}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[unit]}{task.fields[failed]}"),
@@ -164,7 +164,8 @@ class TerminalListener:
             self._progress.update(self._task, completed=done, failed=note)
         elif self._total and done * 4 // self._total > self._quarters:
             self._quarters = done * 4 // self._total
-            self._console.say(f"{self._name}: {done} of {self._total}" + (f", {failed} failed" if failed else ""))
+            note = f", {failed} failed" if failed else ""
+            self._console.say(f"{self._name}: {done} of {self._total} {self._unit}{note}")
 
     def note(self, text: str) -> None:
         """Print a line above the bars."""

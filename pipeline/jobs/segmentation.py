@@ -105,6 +105,8 @@ class Segmentation:
             except BaseException:
                 dispatcher.stop()
                 raise
+            finally:
+                dispatcher.close()
 
     def predict(self, dispatcher: Dispatcher, chunks: range | None = None) -> Outcome:
         """Process what the ledger lacks, of a range of chunks or of all."""

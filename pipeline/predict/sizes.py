@@ -16,6 +16,12 @@ from pipeline.volume import default_shard, inner_chunk
 STACK_SHARD = (16, 1024, 1024)
 """Default shard for a 2-D network on a stack: wide in the plane, where the halo is."""
 
+CHUNK_WORTH = 1.1
+"""A chunk smaller than the default must save at least this factor of work a voxel: it reads more halo."""
+
+ALONE = 1.3
+"""What small tiles cost more when the network takes them one by one (measured: up to 1.5 times)."""
+
 LIMIT_SHARE = 0.95
 """Share of the memory limit that a worker may use before it is replaced."""
 
@@ -23,15 +29,19 @@ LIMIT_SHARE = 0.95
 def sized(draft: Plan) -> Plan:
     """Choose chunk, shard and tile: what the job says, and otherwise what fits the memory limit."""
     budget = int(draft.cluster.memory_limit * LIMIT_SHARE)
+    best: Plan | None = None
     smallest: Plan | None = None
     for chunk in _chunks(draft):
         shard = _shard(draft, chunk)
         array = replace(draft.array, shard=shard, inner=inner_chunk(shard))
         plan = replace(draft, grid=Grid(draft.region.shape, chunk), array=array)
-        fitting, least = _best_tile(plan, budget)
-        if fitting is not None:
-            return fitting
-        smallest = least
+        fitting, smallest = _best_tile(plan, budget)
+        if fitting is not None and (
+            best is None or _work_per_voxel(fitting) * CHUNK_WORTH < _work_per_voxel(best)
+        ):
+            best = fitting
+    if best is not None:
+        return best
     assert smallest is not None
     mebibytes = -(-int(smallest.memory.peak / LIMIT_SHARE) // (1 << 20))
     raise PlanError(
@@ -40,6 +50,14 @@ def sized(draft: Plan) -> Plan:
         f" {mebibytes}MiB or more"
         + (", or a smaller --chunk or --tile" if draft.job.chunk or draft.job.tile else "")
     )
+
+
+def _work_per_voxel(plan: Plan) -> float:
+    """Return the operations a voxel; small tiles one by one count as more, for they keep the cores waiting."""
+    architecture = plan.header.architecture
+    operations = work_of(architecture, plan.layout, plan.grid.chunk) / math.prod(plan.grid.chunk)
+    alone = plan.batch == 1 < default_batch(plan.layout, architecture.dims)
+    return operations * (ALONE if alone else 1.0)
 
 
 def _chunks(draft: Plan) -> list[tuple[int, ...]]:
@@ -75,13 +93,13 @@ def _best_tile(plan: Plan, budget: int) -> tuple[Plan | None, Plan]:
     """Return the plan with the tile that does the least work within the budget, and the one that needs least."""
     reaches, dims = plan.layout.reaches, len(plan.header.axes)
     tiles = [_checked_tile(plan)] if plan.job.tile else candidate_tiles(plan.grid.chunk, reaches, dims)
-    plans = [_with_tile(plan, tile) for tile in tiles]
+    plans = [made for tile in tiles for made in _with_tile(plan, tile)]
     least = min(plans, key=lambda p: p.memory.peak)
     fitting = sorted((p for p in plans if p.memory.peak <= budget), key=lambda p: p.memory.peak)
     best: Plan | None = None
-    best_work = 0
+    best_work = 0.0
     for candidate in fitting:
-        work = work_of(candidate.header.architecture, candidate.layout, candidate.grid.chunk)
+        work = _work_per_voxel(candidate)
         if best is None or work * WORTH < best_work:
             best, best_work = candidate, work
     return best, least
@@ -104,12 +122,18 @@ def _checked_tile(plan: Plan) -> tuple[int, ...]:
     return tile
 
 
-def _with_tile(plan: Plan, tile: tuple[int, ...]) -> Plan:
+def _with_tile(plan: Plan, tile: tuple[int, ...]) -> list[Plan]:
+    """Return the plan with a tile: in the job's batches, or one by one and in the batches that suit it."""
     layout = TileLayout(plan.layout.reaches, tile)
+    usual = default_batch(layout, plan.header.architecture.dims)
+    batches = [plan.job.batch] if plan.job.batch else sorted({1, usual})
+    return [replace(plan, layout=layout, batch=b, memory=_memory(plan, layout, b)) for b in batches]
+
+
+def _memory(plan: Plan, layout: TileLayout, batch: int) -> Memory:
     architecture = plan.header.architecture
-    batch = plan.job.batch or default_batch(layout, architecture.dims)
     core_voxels = math.prod(min(c, n) for c, n in zip(plan.grid.chunk, plan.region.shape, strict=True))
-    memory = Memory(
+    return Memory(
         BASE_MEMORY[plan.device],
         2 * architecture.parameters() * ITEMSIZE[plan.precision],
         network_memory(architecture, layout, precision=plan.precision, batch=batch),
@@ -121,7 +145,6 @@ def _with_tile(plan: Plan, tile: tuple[int, ...]) -> Plan:
             in_hand=CHUNKS_AT_ONCE,
         ),
     )
-    return replace(plan, layout=layout, batch=batch, memory=memory)
 
 
 def _text(voxels: tuple[int, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -36,6 +37,7 @@ def connect(spec: ClusterSpec) -> Iterator[Client]:
         InputError: the address does not answer.
     """
     with ExitStack() as stack:
+        stack.enter_context(_quiet())
         if spec.address is not None:
             client = _existing(spec.address)
         else:
@@ -47,6 +49,18 @@ def connect(spec: ClusterSpec) -> Iterator[Client]:
 def slots(client: Client) -> int:
     """Return how many units the cluster can have in hand now."""
     return sum(client.nthreads().values())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Dask's account of its own comings and goings out of the user's sight; what fails is raised anyway."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _existing(address: str) -> Client:
@@ -66,11 +80,26 @@ def _local(spec: ClusterSpec) -> Iterator[SpecCluster]:
         "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
     }
     workers = {i: {"cls": Nanny, "options": _worker(spec, i)} for i in range(spec.workers)}
-    with dask.config.set(_SCHEDULER_CONFIG | _WORKER_CONFIG):
+    with _same_environment(), dask.config.set(_SCHEDULER_CONFIG | _WORKER_CONFIG):
         cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR, name="overtile")
         with cluster:
             cluster.sync(cluster._correct_state)
             yield cluster
+
+
+@contextmanager
+def _same_environment() -> Iterator[None]:
+    """Take back what Dask sets in this process's environment for its workers to inherit (one thread, above all)."""
+    names = dask.config.get("distributed.nanny.pre-spawn-environ")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _worker(spec: ClusterSpec, index: int) -> dict[str, object]:

@@ -74,6 +74,14 @@ class Dispatcher:
         self._plugin = plugin.name
         client.register_plugin(plugin)
 
+    def close(self) -> None:
+        """Take the work off the workers, which may belong to somebody else's cluster and live on."""
+        self.stop()
+        try:
+            self._client.unregister_worker_plugin(self._plugin)
+        except Exception as error:  # the cluster is going or gone, and the work with it
+            log.debug("the work stays on the workers: %s", error)
+
     def stop(self) -> None:
         """Hand out no more units; calls in progress end when what is in flight has ended."""
         self._stopped.set()

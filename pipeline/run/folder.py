@@ -23,6 +23,12 @@ from pipeline.volume.create import fsync
 
 FORMAT = "overtile-run/1"
 
+_EXPECTED: Mapping[str, Mapping[str, type]] = {
+    "run.json": {"format": str, "fingerprint": str, "identity": dict},
+    "seal.json": {"root": str},
+}
+"""What a file of a run must hold at least."""
+
 
 class RunFolder:
     """The files of one run.
@@ -126,7 +132,7 @@ class RunFolder:
             raise InputError(f"{self.path}: there is no run here; `overtile segment` starts one") from None
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: not readable ({error})") from error
-        if not isinstance(document, dict) or (name == "run.json" and document.get("format") != FORMAT):
+        if not isinstance(document, dict) or not _is_ours(document, _EXPECTED[name]):
             raise InputError(f"{path}: not a run of this version of Overtile (format {FORMAT})")
         return document
 
@@ -145,6 +151,12 @@ class RunFolder:
         finally:
             partial.unlink()
         fsync(path.parent)
+
+
+def _is_ours(document: Mapping[str, Any], expected: Mapping[str, type]) -> bool:
+    """Whether a document holds what is expected of it, in a format that this version knows."""
+    complete = all(isinstance(document.get(key), kind) for key, kind in expected.items())
+    return complete and document.get("format", FORMAT) == FORMAT
 
 
 def _dump(document: Mapping[str, Any]) -> bytes:

@@ -8,7 +8,9 @@ import resource
 import sys
 import threading
 import traceback
+import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import zarr
@@ -38,12 +40,13 @@ class UnitResult:
 
 
 class WorkPlugin(WorkerPlugin):
-    """Holds the opened work of one run in a worker process; workers that join later get it too."""
+    """Holds the opened work of one run in a worker process; workers that join later get it too.
 
-    idempotent = True
+    The name is another one each time: a cluster may serve two outputs of one job, or a job again with other files.
+    """
 
     def __init__(self, work: Work) -> None:
-        self.name = f"overtile-{work.name}"
+        self.name = f"overtile-{work.name}-{uuid.uuid4().hex[:8]}"
         self._work = work
         self._processor: Processor | None = None
         self._lock: threading.Lock | None = None
@@ -110,8 +113,13 @@ def describe(error: BaseException) -> str:
 
 def peak_memory() -> int:
     """Return the largest resident memory that this process has had, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return int(peak if sys.platform == "darwin" else peak * 1024)
+    # Not ru_maxrss: on Linux that begins with what the parent had when it started this process.
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
 def keep_freed_memory() -> None:

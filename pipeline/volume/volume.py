@@ -147,12 +147,20 @@ def keys_present(array: zarr.Array[Any], keys: list[str]) -> list[bool]:
     store, path = array.store, array.path
     full = [f"{path}/{key}" if path else key for key in keys]
     if isinstance(store, LocalStore):
-        return [(store.root / key).exists() for key in full]
+        return [_has_bytes(store.root / key) for key in full]
 
     async def all_present() -> list[bool]:
         return [await store.exists(key) for key in full]
 
     return sync(all_present())
+
+
+def _has_bytes(path: Path) -> bool:
+    """Whether a file is there and not empty: Zarr reads an empty shard as fill, without a word."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def open_volume(url: str | Path, *, level: int = 0, axes: str | None = None) -> Volume:

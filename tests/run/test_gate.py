@@ -14,17 +14,24 @@ def threads():
         yield pool
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also where the tests were started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Alone:
     """Someone alone behind the gate, in a thread: says when it is in, and leaves when it is told to."""
 
-    def __init__(self, gate, threads, during=lambda: None):
+    def __init__(self, gate, threads):
         self.inside, self.go = threading.Event(), threading.Event()
-        self.gate, self.during = gate, during
+        self.gate = gate
         self.over = threads.submit(self.run)
 
     def run(self):
         with self.gate.alone():
-            self.during()
             self.inside.set()
             assert self.go.wait(30)
 
@@ -124,6 +131,7 @@ def test_the_gate_opens_after_an_error():
     assert gate.enter()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_the_gate_opens_when_waiting_to_be_alone_is_interrupted(threads):
     gate = Gate()
     assert gate.enter()

@@ -1,0 +1,37 @@
+"""Evaluation as a flow: a prediction and its target become metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+import pipeline
+from flows.artifacts import FlowListener, show_table
+from flows.texts import class_rows
+from pipeline.config import EvaluateJob
+from pipeline.jobs.listener import Listener
+
+
+@flow(name="evaluate")
+def evaluate_flow(job: EvaluateJob) -> dict[str, Any]:
+    """Measure a prediction against a target of the same shape.
+
+    Args:
+        job: the settings.
+
+    Returns:
+        What ``overtile evaluate --json`` prints.
+    """
+    with FlowListener("evaluate", job.prediction) as listener:
+        found = evaluate(job, listener)
+        title = f"{job.prediction} against {job.target}: {found['voxels']:,} voxels, {found['ignored']:,} ignored"
+        show_table("evaluate-metrics", class_rows(found), title)
+    return found
+
+
+@task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
+def evaluate(job: EvaluateJob, listener: Listener) -> dict[str, Any]:
+    """Compare chunk by chunk, and add up."""
+    return pipeline.evaluate(job, listener=listener)

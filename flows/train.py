@@ -1,0 +1,39 @@
+"""Training as a flow: pairs of volumes and targets become a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+import pipeline
+from flows.artifacts import FlowListener, show_markdown
+from flows.texts import facts
+from pipeline.config import TrainJob
+from pipeline.jobs.listener import Listener
+
+
+@flow(name="train")
+def train_flow(job: TrainJob) -> dict[str, Any]:
+    """Train a U-Net. Nothing is written before the end, so running it again begins anew.
+
+    Args:
+        job: the settings.
+
+    Returns:
+        What the checkpoint's ``NAME.metrics.json`` holds.
+    """
+    with FlowListener("train", job.output) as listener:
+        found = train(job, listener)
+        shown = {name: found[name] for name in ("digest", "steps", "patches", "seconds", "loss")}
+        measured = found["validation"] or {}
+        quality = {f"validation {name}": measured.get(name) for name in ("mean_iou", "mean_dice")}
+        show_markdown("train-checkpoint", facts(job.output, shown | quality))
+    return found
+
+
+@task(name="train", task_run_name="train", cache_policy=NO_CACHE)
+def train(job: TrainJob, listener: Listener) -> dict[str, Any]:
+    """Learn, and write the checkpoint."""
+    return pipeline.train(job, listener=listener)
