@@ -61,9 +61,9 @@ def prepare(run: Session) -> bool:
 
 
 @task(name="predict", task_run_name="region {region} of {regions}", cache_policy=NO_CACHE)
-def predict(run: Session, region: int, regions: int) -> dict[str, int]:
+def predict(run: Session, region: int, regions: int) -> None:
     """Process what one region lacks; fails if one of its chunks does."""
-    return run.predict(region)
+    run.predict(region)
 
 
 @task(name="verify", task_run_name="verify", cache_policy=NO_CACHE)

@@ -58,6 +58,7 @@ class Session:
         self._dispatcher: Dispatcher
         self._found: Verification
         self._fault: Exception | None = None
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         self._listener = self._stack.enter_context(FlowListener("segment", self._job.output))
@@ -104,34 +105,37 @@ class Session:
         """Have the workers that :meth:`predict` needs; they end with the block."""
         callers = min(REGIONS_AT_ONCE, len(self.lacking()) or 1)
         with self._run.workers(callers=callers) as self._dispatcher:
-            yield
+            try:
+                yield
+            except BaseException:
+                self._interrupted = True
+                raise
 
-    def predict(self, region: int) -> dict[str, int]:
-        """Process what a region lacks; returns how many chunks were processed.
+    def predict(self, region: int) -> None:
+        """Process what a region lacks.
 
         Raises:
             FailedChunksError: all of the region was tried, and some chunks failed.
             EnvironmentFaultError: the machine cannot go on.
             OvertileError: the work was stopped before the region's end.
         """
-        part = self._parts[region - 1]
+        part, ledger = self._parts[region - 1], self._run.ledger
         try:
-            outcome = self._run.predict(self._dispatcher, part)
+            failed = self._run.predict(self._dispatcher, part).failed
         except Exception as fault:
-            self._fault = self._fault or fault
-            raise
-        name, ledger = f"region {region} of {self.regions}", self._run.ledger
-        if outcome.failed:
-            first = outcome.failed[0]
-            position = "/".join(map(str, self._run.plan.grid.position(first)))
+            if not self._interrupted:  # else the workers were taken away on purpose
+                self._fault = self._fault or fault
+                raise
+            failed = ()
+        name, left = f"region {region} of {self.regions}", len(ledger.lacking(part))
+        if failed:
+            position = "/".join(map(str, self._run.plan.grid.position(failed[0])))
             raise FailedChunksError(
-                f"{name}: {len(outcome.failed)} of {len(part)} chunks failed, the first one is {position}:"
-                f" {ledger.failures[first].error}"
+                f"{name}: {len(failed)} of {len(part)} chunks failed, the first one is {position}:"
+                f" {ledger.failures[failed[0]].error}"
             )
-        left = len(ledger.lacking(part))
         if left:
             raise OvertileError(f"{name}: stopped, {left} of {len(part)} chunks are pending; run again to go on")
-        return {"processed": outcome.processed}
 
     def check(self) -> None:
         """Say in truth what became of all regions; shows the chunks that failed.

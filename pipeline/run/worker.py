@@ -11,7 +11,7 @@ import traceback
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import zarr
 from distributed import Worker, WorkerPlugin, get_worker
@@ -88,6 +88,7 @@ def run_unit(plugin: str, chunks: tuple[tuple[int, int], ...]) -> UnitResult:
         records.append(record)
         if fault:
             return UnitResult(tuple(records), fault)
+    give_back_memory()
     return UnitResult(tuple(records))
 
 
@@ -129,10 +130,17 @@ def keep_freed_memory() -> None:
     (1.3 to 1.5 times slower, see docs/design.md). One arena for all threads, so that what one thread freed serves
     the next. No effect with other C libraries.
     """
-    libc: Any = ctypes.CDLL(None)
+    libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         return
     trim_threshold, mmap_max, arena_max = -1, -4, -8
     libc.mallopt(mmap_max, 0)
     libc.mallopt(trim_threshold, 2**31 - 1)
     libc.mallopt(arena_max, 1)
+
+
+def give_back_memory() -> None:
+    """Give what is free in between blocks back to the kernel: once a unit, so that holes do not add up."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
