@@ -28,6 +28,10 @@ _SCHEDULER_CONFIG = {
     "distributed.comm.timeouts.connect": "5s",
 }
 
+# glibc reads these when a process starts: keep what a network frees at each layer, in one arena for all threads
+# (see worker.keep_freed_memory, which does what can still be done in the workers of other people's clusters).
+_ALLOCATOR = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 2**31 - 1}
+
 
 @contextmanager
 def connect(spec: ClusterSpec) -> Iterator[Client]:
@@ -80,7 +84,9 @@ def _local(spec: ClusterSpec) -> Iterator[SpecCluster]:
         "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
     }
     workers = {i: {"cls": Nanny, "options": _worker(spec, i)} for i in range(spec.workers)}
-    with _same_environment(), dask.config.set(_SCHEDULER_CONFIG | _WORKER_CONFIG):
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), spec.threads or 1)
+    spawned = {"distributed.nanny.pre-spawn-environ": _ALLOCATOR | threads}
+    with dask.config.set(_SCHEDULER_CONFIG | _WORKER_CONFIG | spawned), _same_environment():
         cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR, name="overtile")
         with cluster:
             cluster.sync(cluster._correct_state)
@@ -103,10 +109,7 @@ def _same_environment() -> Iterator[None]:
 
 
 def _worker(spec: ClusterSpec, index: int) -> dict[str, object]:
-    threads = str(spec.threads or 1)
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    if spec.gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = spec.gpus[index]
+    environment = {"CUDA_VISIBLE_DEVICES": spec.gpus[index]} if spec.gpus else {}
     return {
         "nthreads": CHUNKS_AT_ONCE,
         "memory_limit": spec.memory_limit,

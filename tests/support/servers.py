@@ -1,0 +1,92 @@
+"""A real Prefect server for tests: a process of its own on loopback, with its own home and database."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from waiting import wait_until
+
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the server is, and the environment of the processes that talk to it."""
+
+    url: str
+    home: Path
+    environment: dict[str, str]
+
+    def prefect(self, *arguments: str, cwd: Path | None = None) -> str:
+        """Run one command of Prefect's; returns what it printed, and fails if it fails."""
+        done = subprocess.run(
+            [PREFECT, "--no-prompt", *arguments], env=self.environment, cwd=cwd, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    @contextmanager
+    def process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Have a command of Prefect's run beside the block; what it prints goes to a file in the home."""
+        with (self.home / f"{arguments[0]}.log").open("ab") as log:
+            running = subprocess.Popen(
+                [PREFECT, "--no-prompt", *arguments], env=self.environment, stdout=log, stderr=log, cwd=self.home
+            )
+            try:
+                yield running
+            finally:
+                end(running)
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[Server]:
+    """Start a server, wait until it is well, and end it with the block."""
+    port = free_port()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    url = f"http://127.0.0.1:{port}/api"
+    settings = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    server = Server(url, home, inherited | settings)
+    with server.process("server", "start", "--host", "127.0.0.1", "--port", str(port)) as running:
+        wait_until(lambda: running.poll() is not None or is_well(url), seconds=120)
+        assert running.poll() is None, (home / "server.log").read_text()
+        yield server
+
+
+def is_well(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def end(running: subprocess.Popen[bytes]) -> None:
+    """End a process and what it has started."""
+    if running.poll() is None:
+        children = psutil.Process(running.pid).children(recursive=True)
+        running.terminate()
+        _, alive = psutil.wait_procs([psutil.Process(running.pid), *children], timeout=10)
+        for process in alive:
+            process.kill()
+    running.wait()
