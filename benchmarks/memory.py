@@ -44,7 +44,7 @@ def run(place: Path) -> str:
         "|---|---|---|---|---|",
     ]
     first = 0.0
-    for times, size in ((1, 2048), (4, 4096), (16, 8192)):
+    for times, size in ((1, 4096), (4, 8192), (16, 16384)):
         runs = [_measure(place, LIGHT, (size, size), {"chunk": (512, 512), "workers": 1}) for _ in range(3)]
         planned, peaks = runs[0][0], sorted(found["peak_memory"] for _, found in runs)
         first = first or peaks[1]

@@ -22,8 +22,9 @@ class RunLog(APILogHandler):
     The console needs no handler: Prefect's own, at the root, prints what is passed up to it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LINES) -> None:
         super().__init__()
+        self._limit = limit
         self._lines: Counter[str] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -34,13 +35,11 @@ class RunLog(APILogHandler):
             return
         run = str(flow_run.get_id())
         self._lines[run] += 1
-        if self._lines[run] == LINES:
-            record = logging.makeLogRecord(record.__dict__ | {"msg": _LAST, "args": ()})
-        if self._lines[run] <= LINES:
+        if self._lines[run] == self._limit:
+            text = f"{self._limit} lines of this run are enough, no more are sent; `overtile status` knows all failures"
+            record = logging.makeLogRecord(record.__dict__ | {"msg": text, "args": ()})
+        if self._lines[run] <= self._limit:
             super().emit(record)
-
-
-_LAST = f"{LINES} lines of this run are enough; no more are sent. `overtile status OUT.zarr` knows every failure"
 
 
 def forward_logs() -> None:

@@ -11,10 +11,10 @@ from pipeline.model.architecture import UNetArchitecture
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float64": 8}
 
-BASE_MEMORY = {"cpu": 430 << 20, "cuda": 1400 << 20}
+BASE_MEMORY = {"cpu": 420 << 20, "cuda": 1400 << 20}
 """Resident memory of a worker process that has imported everything and opened its volumes, in bytes."""
 
-ALLOCATED = {2: 2.0, 3: 1.9}
+ALLOCATED = {2: 1.75, 3: 1.7}
 """Bytes that the process takes for a byte of activations, by the network's dimensions: what the allocator keeps and
 what convolutions reorder. Measured by benchmarks/memory.py."""
 

@@ -58,6 +58,7 @@ def prefect_server(home: Path) -> Iterator[Server]:
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3",
         "DO_NOT_TRACK": "1",
     }
     server = Server(url, home, inherited | settings)

@@ -1,0 +1,62 @@
+import pytest
+
+from flows.failures import rerun_text
+from flows.session import MOST_REGIONS, region_count
+from flows.texts import class_rows, facts
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chunks", "regions"),
+    [
+        (0.0, 1, 1),
+        (29.0, 100, 1),
+        (60.0, 100, 2),
+        (3600.0, 1000, 120),
+        (3600.0, 7, 7),
+        (1e9, 10**6, MOST_REGIONS),
+    ],
+)
+def test_regions_hold_half_a_minute_of_work_and_there_are_never_many(seconds, chunks, regions):
+    assert region_count(seconds, chunks) == regions
+
+
+def test_facts_leave_out_what_is_not_known():
+    text = facts("out|1.zarr", {"shape": (3, 40), "bytes": 12345, "loss": 0.123456, "unit": None, "ok": True})
+    assert text.splitlines() == [
+        "### out\\|1.zarr",
+        "",
+        "| | |",
+        "|---|---|",
+        "| shape | 3, 40 |",
+        "| bytes | 12,345 |",
+        "| loss | 0.1235 |",
+        "| ok | True |",
+    ]
+
+
+def test_class_rows_end_with_the_means():
+    ratios = {"iou": 0.51236, "dice": None, "precision": 1.0, "recall": 0.5}
+    found = {
+        "classes": {"cell": {**ratios, "target_voxels": 7, "prediction_voxels": 8}},
+        **{f"mean_{name}": value for name, value in ratios.items()},
+    }
+    cell, mean = class_rows(found)
+    assert cell == {
+        "class": "cell",
+        "IoU": 0.5124,
+        "Dice": None,
+        "precision": 1.0,
+        "recall": 0.5,
+        "target voxels": 7,
+        "prediction voxels": 8,
+    }
+    assert mean["class"] == "mean"
+    assert mean["IoU"] == 0.5124
+
+
+def test_the_commands_that_try_again_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = rerun_text({"failed": 1234, "total": 10**6, "output": "a b.zarr"}, "1-2-3")
+    assert f"overtile rerun '{tmp_path}/a b.zarr'" in text
+    assert "prefect flow-run retry 1-2-3" in text
+    assert "1,234 of 1,000,000 chunks failed" in text
