@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import memory, real
 
-BENCHMARKS = {"memory": memory.run, "real": real.run}
+BENCHMARKS = {"memory": memory.run, "isbi": real.run_isbi, "monuseg": real.run_monuseg}
 
 
 def main() -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from pydantic import PositiveInt
+from pydantic import Field
 
-from flows.session import REGIONS_AT_ONCE, Session
+from flows.session import MOST_REGIONS, REGIONS_AT_ONCE, Session
 from pipeline.config import SegmentJob
 
 RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=REGIONS_AT_ONCE)
+Regions = Annotated[int, Field(ge=1, le=MOST_REGIONS)]
 
 
 @flow(name="segment", task_runner=RUNNER)
-def segment_flow(job: SegmentJob, regions: PositiveInt | None = None) -> dict[str, Any]:
+def segment_flow(job: SegmentJob, regions: Regions | None = None) -> dict[str, Any]:
     """Segment a volume. Run it again, or retry it, to go on: only what the ledger lacks is done.
 
     Args:

@@ -13,6 +13,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
+from prefect.exceptions import ParameterTypeError
 from waiting import wait_until
 
 from flows.segment import segment_flow
@@ -142,3 +143,9 @@ def test_a_refused_job_fails_the_run_and_writes_nothing(job, server, tmp_path):
         state.result()
     assert not (tmp_path / "out.zarr").exists()
     assert not RunFolder(job.output).path.exists()
+
+
+@pytest.mark.parametrize("regions", [0, 257])
+def test_a_run_has_a_sane_number_of_regions(job, regions):
+    with pytest.raises(ParameterTypeError, match="regions"):
+        segment_flow.validate_parameters({"job": job, "regions": regions})
