@@ -81,9 +81,10 @@ def monuseg(data: Path, place: Path) -> str:
     for name in train:
         stem = name.removesuffix(".jpg")
         _ingest(data / "images" / name, place / f"{stem}_image.zarr")
-        _ingest(data / "masks" / name, place / f"{stem}_label.zarr", classes=classes, threshold=127)
-    _mosaic(data / "images", test, place / "mosaic_image.tif")
-    _mosaic(data / "masks", test, place / "mosaic_label.tif")
+        _grey(data / "masks" / name).save(place / f"{stem}_mask.png")
+        _ingest(place / f"{stem}_mask.png", place / f"{stem}_label.zarr", classes=classes, threshold=127)
+    _mosaic([Image.open(data / "images" / name) for name in test], place / "mosaic_image.tif")
+    _mosaic([_grey(data / "masks" / name) for name in test], place / "mosaic_label.tif")
     _ingest(place / "mosaic_image.tif", place / "test_image.zarr")
     _ingest(place / "mosaic_label.tif", place / "test_label.zarr", classes=classes, threshold=127)
     stems = [name.removesuffix(".jpg") for name in train]
@@ -158,10 +159,14 @@ def _links(folder: Path, files: Sequence[Path]) -> None:
             link.symlink_to(file.resolve())
 
 
-def _mosaic(folder: Path, names: Sequence[str], output: Path) -> None:
+def _grey(file: Path) -> Image.Image:
+    """Return a mask that was stored as a colour JPEG with one channel."""
+    return Image.open(file).convert("L")
+
+
+def _mosaic(images: Sequence[Image.Image], output: Path) -> None:
     """Put fields side by side, again and again, each turned and flipped another way."""
-    fields = [np.asarray(Image.open(folder / name)) for name in names]
-    output.parent.mkdir(parents=True, exist_ok=True)
+    fields = [np.asarray(image) for image in images]
     rows = []
     for y in range(SIDE):
         turned = [np.rot90(fields[(y * SIDE + x) % len(fields)], k=(y + x) % 4) for x in range(SIDE)]
