@@ -85,9 +85,7 @@ def run(arguments: list[str]) -> int:
         Console().error(str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        Console().error(
-            "interrupted: finished chunks are kept; run the same command again (training begins anew)"
-        )
+        Console().error("interrupted: finished chunks are kept; run the same command again (training begins anew)")
         return INTERRUPTED
     except Exception as error:
         traceback.print_exc()

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import zarr
-
-from pipeline.errors import DamageError, FailedChunksError, RunMismatchError
+from pipeline.errors import DamageError, FailedChunksError
 from pipeline.jobs.listener import Listener
 from pipeline.predict.engine import EngineSpec
 from pipeline.predict.plan import Plan
@@ -22,8 +20,8 @@ from pipeline.run.cluster import connect
 from pipeline.run.dispatch import Dispatcher, Outcome
 from pipeline.run.folder import RunFolder
 from pipeline.run.ledger import Ledger
-from pipeline.run.verify import Verification, claims_hold, verify
-from pipeline.volume import create_level, publish
+from pipeline.run.verify import METADATA, Verification, claims_hold, verify
+from pipeline.volume import digest_bytes, ensure_level, publish
 from pipeline.volume.pyramid import build_pyramid
 
 ARRAY = "0"
@@ -68,11 +66,12 @@ class Segmentation:
 
         Raises:
             RunMismatchError: the output belongs to another run, or another process is writing to it.
+            VolumeError: something that is no array of this run is in its place.
         """
         plan = self.plan
         self.folder.begin(plan.identity, self._details())
         with self.folder.lease():
-            self._create_array()
+            ensure_level(self.output, ARRAY, plan.array)
             self.ledger = Ledger(self.folder.journal, len(plan.grid))
             try:
                 lost = claims_hold(self.output, ARRAY, self.ledger)
@@ -143,9 +142,11 @@ class Segmentation:
         if not found.ok:
             self.folder.unseal()
             self._requeue(found)
+            named = ", ".join([*found.missing, *found.damaged, *found.foreign][:5])
             raise DamageError(
-                f"{self.output}: {len(found.missing)} stored chunks missing, {len(found.damaged)} damaged,"
-                f" {len(found.foreign)} foreign; run again to compute the damaged ones anew"
+                f"{self.output / ARRAY}: {len(found.missing)} stored chunks missing, {len(found.damaged)} damaged,"
+                f" {len(found.foreign)} foreign ({named}); run again to compute the missing and damaged ones anew,"
+                " and remove the foreign ones"
             )
         return found
 
@@ -172,6 +173,7 @@ class Segmentation:
             {
                 "state": "sealed",
                 "root": found.root,
+                "metadata": digest_bytes((self.output / ARRAY / METADATA).read_bytes()),
                 "fingerprint": self.plan.fingerprint,
                 "counts": self.ledger.counts(),
                 "sealed": _now(),
@@ -193,29 +195,14 @@ class Segmentation:
         self.listener.progress(counts["done"] + counts["skipped"], counts["failed"])
 
     def _requeue(self, found: Verification) -> None:
-        bad = {*found.missing, *found.damaged}
-        array = zarr.open_array(store=str(self.output / ARRAY), mode="r")
-        grid = self.plan.grid
-        lead = array.ndim - len(grid.shape)
-        shard = (array.shards or array.chunks)[lead:]
+        array, grid = self.plan.array, self.plan.grid
         chunks = set()
-        for position in _positions(bad, lead):
-            start = [p * s for p, s in zip(position, shard, strict=True)]
+        for position in _positions(
+            {*found.missing, *found.damaged} - {METADATA}, 0 if array.channels is None else 1
+        ):
+            start = [p * s for p, s in zip(position, array.shard, strict=True)]
             chunks.add(grid.number([a // c for a, c in zip(start, grid.chunk, strict=True)]))
         self.ledger.requeue(sorted(chunks), "stored bytes are damaged")
-
-    def _create_array(self) -> None:
-        path = self.output / ARRAY
-        if not (path / "zarr.json").exists():
-            create_level(self.output, ARRAY, self.plan.array)
-            return
-        array = zarr.open_array(store=str(path), mode="r")
-        spec = self.plan.array
-        if array.shape != spec.stored_shape or array.dtype != spec.dtype:
-            raise RunMismatchError(
-                f"{path}: shape {array.shape} {array.dtype} is not this run's {spec.stored_shape} {spec.dtype};"
-                " something else has written there; choose another output"
-            )
 
     def _details(self) -> dict[str, Any]:
         plan = self.plan

@@ -104,9 +104,10 @@ def _output(job: SegmentJob, header: CheckpointHeader) -> OutputSpec:
 def _adopt(job: SegmentJob, recorded: Mapping[str, Any]) -> SegmentJob:
     """Fill in what the job leaves open from the plan of the run that is there."""
     updates: dict[str, Any] = {}
-    for name in ("chunk", "shard", "tile"):
-        if getattr(job, name) is None and len(recorded[name]) == len(recorded["chunk"]):
-            updates[name] = tuple(recorded[name])
+    if job.chunk is None and job.shard is None:
+        updates = {"chunk": tuple(recorded["chunk"]), "shard": tuple(recorded["shard"])}
+    if job.tile is None:
+        updates["tile"] = tuple(recorded["tile"])
     if job.device == "auto":
         updates["device"] = recorded["device"]
     return job.model_copy(update=updates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import dask
@@ -84,9 +84,10 @@ def _local(spec: ClusterSpec) -> Iterator[SpecCluster]:
         "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
     }
     workers = {i: {"cls": Nanny, "options": _worker(spec, i)} for i in range(spec.workers)}
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), spec.threads or 1)
-    spawned = {"distributed.nanny.pre-spawn-environ": _ALLOCATOR | threads}
-    with dask.config.set(_SCHEDULER_CONFIG | _WORKER_CONFIG | spawned), _same_environment():
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(spec.threads or 1))
+    inherited = _ALLOCATOR | threads
+    spawned = {"distributed.nanny.pre-spawn-environ": inherited}
+    with dask.config.set(_SCHEDULER_CONFIG | _WORKER_CONFIG | spawned), _environment(inherited):
         cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR, name="overtile")
         with cluster:
             cluster.sync(cluster._correct_state)
@@ -94,10 +95,10 @@ def _local(spec: ClusterSpec) -> Iterator[SpecCluster]:
 
 
 @contextmanager
-def _same_environment() -> Iterator[None]:
-    """Take back what Dask sets in this process's environment for its workers to inherit (one thread, above all)."""
-    names = dask.config.get("distributed.nanny.pre-spawn-environ")
-    before = {name: os.environ.get(name) for name in names}
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the workers to inherit, over the user's own as Dask would not; take them back in the end."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

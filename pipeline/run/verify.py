@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 
-from pipeline.errors import VolumeError
 from pipeline.geometry import Grid
 from pipeline.run.folder import RunFolder
 from pipeline.run.journal import replay
@@ -18,6 +19,12 @@ from pipeline.run.ledger import Ledger
 from pipeline.run.records import DONE, Record
 from pipeline.volume import digest_bytes
 from pipeline.volume.write import PARTIAL
+
+METADATA = "zarr.json"
+"""Key of an array's metadata."""
+
+Checked = tuple[list[str], list[str]]
+"""Keys of a chunk that are missing, and those that are damaged."""
 
 SHOWN = 100
 """Entries that each list of a verification holds at most; the counts are of all."""
@@ -29,8 +36,9 @@ class Verification:
 
     Attributes:
         checked: stored objects that were compared.
-        missing: keys that the ledger claims and that are not stored.
-        damaged: keys whose bytes differ from the ledger's digest, or do not decode.
+        missing: keys that the ledger claims and that are not stored, and the array's metadata if they are not.
+        damaged: keys whose bytes differ from the ledger's digest, or do not decode; the array's metadata, if they
+            cannot be read or are not those that were sealed.
         foreign: stored keys that no chunk of the ledger claims.
         leftovers: files that a process left half written when it died; harmless.
         incomplete: chunks that are not done.
@@ -91,31 +99,33 @@ def verify(
     grid = Grid(tuple(recorded["grid"]["shape"]), tuple(recorded["grid"]["chunk"]))
     ledger = Ledger(folder.journal, len(grid))
     path = output / recorded["array"]
-    array = _open(path) if decode else None
-    claims = {record.chunk: record for record in _last_done(folder, ledger)}
+    array, seal = _open(path), folder.read_seal()
     missing: list[str] = []
     damaged: list[str] = []
     claimed: set[str] = set()
-    with ThreadPoolExecutor(threads) as pool:
-        checks = pool.map(lambda record: _check(path, record, array, grid), claims.values())
-        for n, (record, (gone, bad)) in enumerate(zip(claims.values(), checks, strict=True), start=1):
-            claimed.update(stored.key for stored in record.done.stored)
-            missing.extend(gone)
-            damaged.extend(bad)
-            if on_progress:
-                on_progress(n, len(claims))
-    present = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-    others = [key for key in present if key not in claimed and key != "zarr.json"]
-    leftovers = [key for key in others if key.endswith(PARTIAL)]
+    checks = _in_threads(
+        lambda record: _check(path, record, array if decode else None, grid), _last_done(folder, ledger), threads
+    )
+    for n, (record, (gone, bad)) in enumerate(checks, start=1):
+        claimed.update(stored.key for stored in record.done.stored)
+        missing.extend(gone)
+        damaged.extend(bad)
+        if on_progress:
+            on_progress(n, ledger.counts()[DONE])
+    present = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    others = present - claimed - {METADATA}
+    leftovers = {key for key in others if key.endswith(PARTIAL)}
     unclaimed = _keys_of_lacking(ledger, grid, array) if array is not None else set()
-    foreign = [key for key in others if not key.endswith(PARTIAL) and key not in unclaimed]
-    seal = folder.read_seal()
+    if METADATA not in present and (present or claimed):
+        missing.append(METADATA)
+    elif METADATA in present and not _is_intact(path / METADATA, array, seal):
+        damaged.append(METADATA)
     return Verification(
         len(claimed),
-        tuple(missing),
-        tuple(damaged),
-        tuple(foreign),
-        tuple(leftovers),
+        tuple(sorted(missing)),
+        tuple(sorted(damaged)),
+        tuple(sorted(others - leftovers - unclaimed)),
+        tuple(sorted(leftovers)),
         len(ledger.lacking()),
         ledger.root_digest(),
         seal["root"] if seal else None,
@@ -125,7 +135,7 @@ def verify(
 def claims_hold(output: Path, array_path: str, ledger: Ledger) -> list[int]:
     """Return the done chunks whose stored objects are not there in the recorded size: a quick look on resume."""
     root = output / array_path
-    lost = []
+    lost: list[int] = []
     for record in _last_done(RunFolder(output), ledger):
         for stored in record.done.stored:
             try:
@@ -135,19 +145,51 @@ def claims_hold(output: Path, array_path: str, ledger: Ledger) -> list[int]:
             if size != stored.size:
                 lost.append(record.chunk)
                 break
-    return lost
+    return sorted(lost)
 
 
 def _last_done(folder: RunFolder, ledger: Ledger) -> Iterator[Record]:
-    """Yield, for each chunk that is done, the record that made it so."""
-    last: dict[int, Record] = {}
-    for record in replay(folder.journal):
+    """Yield, for each chunk that is done, the record that made it so, in the journal's order.
+
+    Reads the journal twice and keeps a number a chunk, not a record: memory stays small for millions of chunks.
+    """
+    last = np.full(ledger.total, -1, dtype=np.int64)
+    for line, record in _done(folder, ledger):
+        last[record.chunk] = line
+    for line, record in _done(folder, ledger):
+        if last[record.chunk] == line and ledger.state(record.chunk) == DONE:
+            yield record
+
+
+def _done(folder: RunFolder, ledger: Ledger) -> Iterator[tuple[int, Record]]:
+    """Yield the records of chunks that were done, each with the number of its line."""
+    for line, record in enumerate(replay(folder.journal)):
         if record is not None and record.state == DONE and 0 <= record.chunk < ledger.total:
-            last[record.chunk] = record
-    return (record for chunk, record in sorted(last.items()) if ledger.state(chunk) == DONE)
+            yield line, record
 
 
-def _check(root: Path, record: Record, array: zarr.Array[Any] | None, grid: Grid) -> tuple[list[str], list[str]]:
+def _in_threads(
+    check: Callable[[Record], Checked], records: Iterator[Record], threads: int
+) -> Iterator[tuple[Record, Checked]]:
+    """Yield each record with what its check found, in order; a few records are in hand at a time."""
+    in_hand: deque[tuple[Record, Future[Checked]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for record in records:
+            in_hand.append((record, pool.submit(check, record)))
+            if len(in_hand) > 4 * threads:
+                first, found = in_hand.popleft()
+                yield first, found.result()
+        for first, found in in_hand:
+            yield first, found.result()
+
+
+def _is_intact(document: Path, array: zarr.Array[Any] | None, seal: Mapping[str, Any] | None) -> bool:
+    """Whether an array's metadata can be read, and are those that were sealed."""
+    sealed = seal.get("metadata") if seal else None
+    return array is not None and sealed in (None, digest_bytes(document.read_bytes()))
+
+
+def _check(root: Path, record: Record, array: zarr.Array[Any] | None, grid: Grid) -> Checked:
     """Return the keys of a chunk that are missing and those that are damaged."""
     missing, damaged = [], []
     for stored in record.done.stored:
@@ -181,8 +223,9 @@ def _keys_of_lacking(ledger: Ledger, grid: Grid, array: zarr.Array[Any]) -> set[
     return {array.metadata.encode_chunk_key((*lead, *p)) for p in positions}
 
 
-def _open(path: Path) -> zarr.Array[Any]:
+def _open(path: Path) -> zarr.Array[Any] | None:
+    """Return the run's array, or None where its metadata are not there or not readable."""
     try:
         return zarr.open_array(store=str(path), mode="r")
-    except Exception as error:
-        raise VolumeError(f"{path}: the run's array cannot be opened ({type(error).__name__}: {error})") from error
+    except Exception:  # whatever Zarr makes of damaged metadata
+        return None

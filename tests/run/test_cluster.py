@@ -98,13 +98,16 @@ def test_the_end_of_the_block_is_the_end_of_all_of_it():
 
 
 def test_the_end_comes_after_an_error_too():
-    with (
-        pytest.raises(RuntimeError, match="inside"),
-        connect(ClusterSpec(workers=1, threads=1, memory_limit=GIB)) as client,
-    ):
-        (pid,) = client.run(os.getpid).values()
-        raise RuntimeError("inside")
-    assert not psutil.pid_exists(pid)
+    def work():
+        with connect(ClusterSpec(workers=1, threads=1, memory_limit=GIB)) as client:
+            pids.extend(client.run(os.getpid).values())
+            raise RuntimeError("inside")
+
+    pids = []
+    with pytest.raises(RuntimeError, match="inside"):
+        work()
+    assert len(pids) == 1
+    assert not psutil.pid_exists(pids[0])
 
 
 @contextmanager
@@ -129,8 +132,24 @@ def address(tmp_path_factory):
     """A cluster that was there before: a scheduler and a worker, each a process of its own."""
     place = tmp_path_factory.mktemp("cluster")
     scheduler_file = place / "scheduler.json"
-    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--no-show"]
-    worker = ["distributed.cli.dask_worker", "--host", "127.0.0.1", "--no-nanny", "--no-dashboard", "--nthreads", 2]
+    scheduler = [
+        "distributed.cli.dask_scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        0,
+        "--no-dashboard",
+        "--no-show",
+    ]
+    worker = [
+        "distributed.cli.dask_worker",
+        "--host",
+        "127.0.0.1",
+        "--no-nanny",
+        "--no-dashboard",
+        "--nthreads",
+        2,
+    ]
     options = {"PYTHONPATH": str(SUPPORT), "DASK_TEMPORARY_DIRECTORY": str(place)}
     with started(*scheduler, "--scheduler-file", scheduler_file, **options) as first:
         wait_until(lambda: scheduler_file.exists() and scheduler_file.read_text().endswith("}"), 60)
@@ -197,7 +216,9 @@ def test_the_next_run_on_a_cluster_does_not_get_the_work_of_one_that_was_killed(
     left = Dispatcher(external, broken, ledger, retries=0)
     with pytest.raises(EnvironmentFaultError, match="no such model"):
         left.process(range(25))
-    with closing(Dispatcher(external, dataclasses.replace(broken, open_error=None), ledger, retries=0)) as dispatcher:
+    with closing(
+        Dispatcher(external, dataclasses.replace(broken, open_error=None), ledger, retries=0)
+    ) as dispatcher:
         assert dispatcher.process(range(25)).failed == ()
     left.close()
     ledger.close()

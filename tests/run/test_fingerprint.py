@@ -63,7 +63,11 @@ def test_each_changed_part_is_named(one, data):
         ({"a": {"b": 1}}, {"a": 3}, ['a: the run has {"b": 1}, you ask for 3']),
         ({"a": 1}, {}, ["a: the run has 1, you ask for nothing"]),
         ({}, {"a": None}, ["a: the run has nothing, you ask for null"]),
-        ({"a": 1, "b": 1}, {"a": 2, "b": 2}, ["a: the run has 1, you ask for 2", "b: the run has 1, you ask for 2"]),
+        (
+            {"a": 1, "b": 1},
+            {"a": 2, "b": 2},
+            ["a: the run has 1, you ask for 2", "b: the run has 1, you ask for 2"],
+        ),
     ],
 )
 def test_differences_are_told_with_both_values(recorded, asked, expected):

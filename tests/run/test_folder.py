@@ -49,7 +49,10 @@ def folder(output):
 def process(script, *arguments):
     """Run a script in another process; its first word has been said when the block begins."""
     with subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as started:
         assert started.stdin is not None
         assert started.stdout is not None
@@ -88,7 +91,10 @@ def test_the_same_fingerprint_resumes_and_the_first_record_stays(folder):
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
-        (IDENTITY | {"model": {"digest": "sha256:bb"}}, 'model.digest: the run has "sha256:aa", you ask for "sha256:bb"'),
+        (
+            IDENTITY | {"model": {"digest": "sha256:bb"}},
+            'model.digest: the run has "sha256:aa", you ask for "sha256:bb"',
+        ),
         (IDENTITY | {"input": {"path": "/in.zarr", "level": 1}}, "input.level: the run has 0, you ask for 1"),
         (IDENTITY | {"tile": None}, "tile: the run has nothing, you ask for null"),
         ({"input": IDENTITY["input"]}, "model"),

@@ -17,7 +17,9 @@ from pipeline.volume import Stored
 
 words = st.text(st.characters(exclude_categories=()), max_size=30)
 seconds = st.integers(0, 10**9).map(lambda n: n / 10_000)
-objects = st.builds(Stored, key=st.text(max_size=12), digest=st.text("0123456789abcdef"), size=st.integers(0, 2**60))
+objects = st.builds(
+    Stored, key=st.text(max_size=12), digest=st.text("0123456789abcdef"), size=st.integers(0, 2**60)
+)
 statistics = st.none() | st.dictionaries(words, st.integers() | st.lists(st.integers()), min_size=1, max_size=3)
 records = st.builds(
     Record,
@@ -117,7 +119,9 @@ def test_damage_anywhere_never_makes_a_record_that_was_not_written(data):
         Path(folder, "000001.jsonl").write_bytes(content)
         found = [one for one in replay(Path(folder)) if one is not None]
     rest = iter(written)
-    assert all(any(one == other for other in rest) for one in found), "found is no part of what was written, in order"
+    assert all(any(one == other for other in rest) for one in found), (
+        "found is no part of what was written, in order"
+    )
 
 
 def test_each_journal_is_an_epoch_of_its_own_and_old_files_stay_as_they_are(tmp_path):

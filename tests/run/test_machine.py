@@ -124,7 +124,13 @@ def test_gpus_are_those_that_cuda_would_show_if_torch_is_built_for_it(tmp_path, 
     lay_out(tmp_path / "libraries" / "torch", {"__init__.py": "raise ImportError", "version.py": build})
     lay_out(tmp_path / "root", {f"proc/driver/nvidia/gpus/{n}/information": "" for n in "abc"})
     found = subprocess.run(
-        [sys.executable, "-c", LOOK, str(tmp_path / "root"), json.dumps([environment for environment, _ in table])],
+        [
+            sys.executable,
+            "-c",
+            LOOK,
+            str(tmp_path / "root"),
+            json.dumps([environment for environment, _ in table]),
+        ],
         env=os.environ | {"PYTHONPATH": str(tmp_path / "libraries")},
         capture_output=True,
         text=True,
@@ -135,7 +141,9 @@ def test_gpus_are_those_that_cuda_would_show_if_torch_is_built_for_it(tmp_path, 
 
 
 def test_without_torch_there_are_no_gpus(tmp_path):
-    hidden = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda n: None if n == 'torch' else find(n)"
+    hidden = (
+        "import importlib.util as u; find = u.find_spec; u.find_spec = lambda n: None if n == 'torch' else find(n)"
+    )
     found = subprocess.run(
         [sys.executable, "-c", hidden + LOOK, str(tmp_path), json.dumps([{"CUDA_VISIBLE_DEVICES": "0"}])],
         capture_output=True,
