@@ -28,7 +28,7 @@ def test_looking_needs_no_torch(command, tmp_path):
     arguments = [*command.split(), *(["in.zarr"] if command == "plan" else []), "out.zarr"]
     code = (
         "import sys; from pipeline.cli.main import run; run(sys.argv[1:]);"
-        " sys.exit(bool({"torch", "lightning", "prefect"} & set(sys.modules)))"
+        " sys.exit(bool({'torch', 'lightning', 'prefect'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

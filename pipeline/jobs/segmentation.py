@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Segmentation:
         self.folder = RunFolder(self.output)
         self.listener = listener
         self.ledger: Ledger
+        self._telling = threading.Lock()
 
     @contextmanager
     def opened(self) -> Iterator[Prepared]:
@@ -191,8 +193,9 @@ class Segmentation:
         )
 
     def _tell_chunks(self) -> None:
-        counts = self.ledger.counts()
-        self.listener.progress(counts["done"] + counts["skipped"], counts["failed"])
+        with self._telling:  # so that no caller tells of an older state after a newer one
+            counts = self.ledger.counts()
+            self.listener.progress(counts["done"] + counts["skipped"], counts["failed"])
 
     def _requeue(self, found: Verification) -> None:
         array, grid = self.plan.array, self.plan.grid

@@ -30,7 +30,7 @@ _SCHEDULER_CONFIG = {
 
 # glibc reads these when a process starts: keep what a network frees at each layer, in one arena for all threads
 # (see worker.keep_freed_memory, which does what can still be done in the workers of other people's clusters).
-_ALLOCATOR = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 2**31 - 1}
+_ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
 @contextmanager

@@ -53,15 +53,15 @@ def client(server):
 
 
 def task_runs(client, state, count):
-    """State by name of a flow run's task runs; they reach the server's database a little later."""
+    """State by name of so many task runs of a flow run; they reach the server's database a little later."""
     flow_run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
 
-    def found():
+    def final():
         runs = client.read_task_runs(flow_run_filter=flow_run)
-        return {run.name: run.state_name for run in runs if run.state.is_final()}
+        found = {run.name: run.state_name for run in runs if run.state.is_final()}
+        return found if len(found) >= count else {}
 
-    wait_until(lambda: len(found()) >= count)
-    return found()
+    return wait_until(final)
 
 
 def artifacts(client, state):

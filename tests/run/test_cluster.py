@@ -54,6 +54,7 @@ def test_each_worker_is_a_process_with_its_threads_and_its_gpu(client):
     environments = on_each(client, lambda _: dict(os.environ))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         assert [e[name] for e in environments] == ["3", "3"]
+    assert [e["MALLOC_ARENA_MAX"] for e in environments] == ["1", "1"]
     assert [e["CUDA_VISIBLE_DEVICES"] for e in environments] == ["5", "GPU-fake"]
     assert on_each(client, lambda worker: worker.name) == ["worker-0", "worker-1"]
 
@@ -83,7 +84,8 @@ def test_nothing_listens_beyond_this_machine(client):
     assert {place.ip for place in found} == {"127.0.0.1"}
 
 
-def test_the_end_of_the_block_is_the_end_of_all_of_it():
+def test_the_end_of_the_block_is_the_end_of_all_of_it(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
     here, before, environment = psutil.Process(), dask.config.get("distributed.worker.memory"), dict(os.environ)
     already, ports = set(here.children(recursive=True)), len(listening(here))
     with connect(ClusterSpec(workers=1, threads=None, memory_limit=GIB)) as client:
