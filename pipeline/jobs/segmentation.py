@@ -36,7 +36,7 @@ class Prepared:
     Attributes:
         lacking: chunks that are neither done nor skipped.
         lost: chunks that the ledger calls done, but whose stored bytes are gone; they are lacking now.
-        sealed: whether the run is complete already.
+        sealed: whether the run is complete already, and published.
     """
 
     lacking: int
@@ -83,7 +83,7 @@ class Segmentation:
                 lacking = len(self.ledger.lacking())
                 if lacking:
                     self.folder.unseal()
-                yield Prepared(lacking, len(lost), self.folder.is_sealed)
+                yield Prepared(lacking, len(lost), self.folder.is_sealed and self._is_published())
             finally:
                 self.ledger.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from pipeline.geometry import Reach, TileLayout
+from pipeline.geometry import Grid, Reach, TileLayout
 from pipeline.model.architecture import UNetArchitecture
 
 LARGEST_TILE = {2: 1408, 3: 512}
@@ -40,9 +40,15 @@ def _even(length: int, edge: int, stride: int) -> int:
     return -(-length // (steps * stride)) * stride
 
 
-def work_of(architecture: UNetArchitecture, layout: TileLayout, chunk: Sequence[int]) -> int:
-    """Return the operations that the network spends on one chunk that lies on the lattice."""
-    count = math.prod(-(-c // t) for c, t in zip(chunk, layout.tile, strict=True))
+def work_of(architecture: UNetArchitecture, layout: TileLayout, grid: Grid) -> int:
+    """Return the operations that the network spends on all chunks, if the first one lies on the lattice.
+
+    The last chunk of an axis counts as what it is: a thin one needs a whole tile.
+    """
+    count = 1
+    for n, c, t in zip(grid.shape, grid.chunk, layout.tile, strict=True):
+        whole, rest = divmod(n, c)
+        count *= whole * -(-c // t) + -(-rest // t)
     return count * architecture.operations(layout.input_shape[-architecture.dims :])
 
 

@@ -55,9 +55,14 @@ def sized(draft: Plan) -> Plan:
 def _work_per_voxel(plan: Plan) -> float:
     """Return the operations a voxel; small tiles one by one count as more, for they keep the cores waiting."""
     architecture = plan.header.architecture
-    operations = work_of(architecture, plan.layout, plan.grid.chunk) / math.prod(plan.grid.chunk)
+    operations = work_of(architecture, plan.layout, plan.grid) / plan.region.size
     alone = plan.batch == 1 < default_batch(plan.layout, architecture.dims)
     return operations * (ALONE if alone else 1.0)
+
+
+def _largest_core(plan: Plan) -> tuple[int, ...]:
+    """Return the voxels that a chunk writes at most: less than a chunk, where the region is smaller."""
+    return tuple(min(c, n) for c, n in zip(plan.grid.chunk, plan.region.shape, strict=True))
 
 
 def _chunks(draft: Plan) -> list[tuple[int, ...]]:
@@ -92,7 +97,7 @@ def _shard(draft: Plan, chunk: tuple[int, ...]) -> tuple[int, ...]:
 def _best_tile(plan: Plan, budget: int) -> tuple[Plan | None, Plan]:
     """Return the plan with the tile that does the least work within the budget, and the one that needs least."""
     reaches, dims = plan.layout.reaches, len(plan.header.axes)
-    tiles = [_checked_tile(plan)] if plan.job.tile else candidate_tiles(plan.grid.chunk, reaches, dims)
+    tiles = [_checked_tile(plan)] if plan.job.tile else candidate_tiles(_largest_core(plan), reaches, dims)
     plans = [made for tile in tiles for made in _with_tile(plan, tile)]
     least = min(plans, key=lambda p: p.memory.peak)
     fitting = sorted((p for p in plans if p.memory.peak <= budget), key=lambda p: p.memory.peak)
@@ -132,14 +137,13 @@ def _with_tile(plan: Plan, tile: tuple[int, ...]) -> list[Plan]:
 
 def _memory(plan: Plan, layout: TileLayout, batch: int) -> Memory:
     architecture = plan.header.architecture
-    core_voxels = math.prod(min(c, n) for c, n in zip(plan.grid.chunk, plan.region.shape, strict=True))
     return Memory(
         BASE_MEMORY[plan.device],
         2 * architecture.parameters() * ITEMSIZE[plan.precision],
         network_memory(architecture, layout, precision=plan.precision, batch=batch),
         window_memory(
             largest_read(plan.grid, layout),
-            core_voxels,
+            math.prod(_largest_core(plan)),
             input_bytes=plan.input_voxel_bytes,
             output_bytes=plan.output_voxel_bytes,
             in_hand=CHUNKS_AT_ONCE,

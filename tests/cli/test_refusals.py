@@ -109,7 +109,7 @@ def test_one_run_from_plan_to_damage_and_back(place, tmp_path, monkeypatch, caps
     assert (first["state"], first["done"], first["fingerprint"]) == ("sealed", 25, planned["fingerprint"])
     assert first["peak_memory"] <= planned["memory"]["peak"]
 
-    code = "import sys; from pipeline.cli.main import run; assert run(sys.argv[1:]) == 0; sys.exit('torch' in sys.modules)"
+    code = "import sys; from pipeline.cli.main import run; sys.exit(run(sys.argv[1:]) or 'torch' in sys.modules)"
     for command in (["plan", *job], ["status", "out.zarr"], ["verify", "out.zarr"]):
         done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, check=False)
         assert done.returncode == 0, f"{command} imports torch, or fails: {done.stderr}"
