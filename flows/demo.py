@@ -25,6 +25,7 @@ from pipeline.config import EvaluateJob, IngestJob, Pair, SegmentJob, TrainJob
 from pipeline.jobs.listener import Listener
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.run.machine import this_machine
+from pipeline.volume import is_published
 
 IMAGE, LESSON, EXAM = 1, 2, 3
 """Seeds: the image that is segmented, what is learnt from, what the learning curve is measured on."""
@@ -167,9 +168,3 @@ def paint_image(canvas: Canvas, processes: int) -> None:
     with FlowListener("demo", str(canvas.image)) as listener:
         listener.phase("paint", len(canvas.grid), "blocks")
         paint(canvas, processes=processes, on_progress=listener.progress)
-
-
-def is_published(volume: Path) -> bool:
-    """Whether a volume is whole: its ``ome`` attribute is written last."""
-    document = volume / "zarr.json"
-    return document.exists() and '"ome"' in document.read_text()

@@ -7,6 +7,7 @@ and every key that it does not know is refused with the nearest one that it does
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -50,16 +51,21 @@ def _ranges(value: Any) -> Any:
         return value
     pairs = []
     for part in value.split(","):
-        start, colon, stop = part.strip().partition(":")
-        if not colon:
+        found = re.fullmatch(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*", part)
+        if found is None:
             raise ValueError(f"{part.strip()!r} is not start:stop, for example 0:1000")
-        pairs.append((int(start) if start.strip() else None, int(stop) if stop.strip() else None))
+        pairs.append(tuple(None if number is None else int(number) for number in found.groups()))
     return pairs
 
 
 def _bytes(value: Any) -> Any:
     """Accept ``"4GiB"`` for a number of bytes."""
-    return int(TypeAdapter(ByteSize).validate_python(value)) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError:
+        raise ValueError(f"{value!r} is not a number of bytes, for example 4GiB or 500MB") from None
 
 
 Positive = Annotated[int, Field(ge=1)]
@@ -227,7 +233,7 @@ def explain(error: ValidationError) -> str:
 def _read(file: str | Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(file).read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{file}: the job file cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise InputError(f"{file}: a job file is a list of `key: value` lines")

@@ -22,7 +22,7 @@ from pipeline.run.dispatch import Dispatcher, Outcome
 from pipeline.run.folder import RunFolder
 from pipeline.run.ledger import Ledger
 from pipeline.run.verify import METADATA, Verification, claims_hold, verify
-from pipeline.volume import digest_bytes, ensure_level, publish
+from pipeline.volume import digest_bytes, ensure_level, is_published, publish
 from pipeline.volume.pyramid import build_pyramid
 
 ARRAY = "0"
@@ -83,7 +83,7 @@ class Segmentation:
                 lacking = len(self.ledger.lacking())
                 if lacking:
                     self.folder.unseal()
-                yield Prepared(lacking, len(lost), self.folder.is_sealed and self._is_published())
+                yield Prepared(lacking, len(lost), self.folder.is_sealed and is_published(self.output))
             finally:
                 self.ledger.close()
 

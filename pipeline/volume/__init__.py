@@ -1,6 +1,14 @@
 """Volumes in Zarr: open, read, create and write them; OME-NGFF metadata; pyramids; ingest of other formats."""
 
-from pipeline.volume.create import ArraySpec, create_level, default_shard, ensure_level, inner_chunk, publish
+from pipeline.volume.create import (
+    ArraySpec,
+    create_level,
+    default_shard,
+    ensure_level,
+    inner_chunk,
+    is_published,
+    publish,
+)
 from pipeline.volume.pyramid import PyramidLevel, build_pyramid, plan_pyramid, reduce
 from pipeline.volume.shards import Tally, write_shards
 from pipeline.volume.space import Space
@@ -21,6 +29,7 @@ __all__ = [
     "digest_bytes",
     "ensure_level",
     "inner_chunk",
+    "is_published",
     "open_volume",
     "plan_pyramid",
     "publish",

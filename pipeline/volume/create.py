@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -170,6 +171,14 @@ def publish(
     group = zarr.open_group(store=str(root), mode="r+")
     group.attrs["ome"] = image_attributes(name, axes, levels, classes=classes)
     sync_tree(root)
+
+
+def is_published(root: Path) -> bool:
+    """Whether a volume is whole: its ``ome`` attribute is written last."""
+    try:
+        return "ome" in json.loads((root / "zarr.json").read_text())["attributes"]
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def sync_tree(root: Path) -> None:

@@ -123,6 +123,12 @@ def test_one_run_from_plan_to_damage_and_back(place, tmp_path, monkeypatch, caps
 
     assert run(["segment", *job[:4]]) == 0, "what is left open is taken from the run that is there"
     assert "nothing to do" in capsys.readouterr().err
+    group = zarr.open_group(str(tmp_path / "out.zarr"), mode="r+")
+    ome = group.attrs.asdict().pop("ome")
+    del group.attrs["ome"]
+    assert run(["segment", *job[:4], "--json"]) == 0, "killed between seal and publish: published now"
+    assert json.loads(capsys.readouterr().out)["seal"]["root"] == first["seal"]["root"]
+    assert zarr.open_group(str(tmp_path / "out.zarr"), mode="r").attrs["ome"] == ome
     assert run(["rerun", "out.zarr", "--chunks", "9/9"]) == 2
     assert "positions go from 0/0 to 4/4" in " ".join(capsys.readouterr().err.split())
     assert run(["rerun", "out.zarr", "--chunks", "1/2,3/3", "--json"]) == 0
