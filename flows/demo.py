@@ -96,7 +96,7 @@ class Demo:
             batch=8,
             steps=self.steps,
             learning_rate=0.01,
-            validate_every=max(1, self.steps // 3),
+            validate_every=-(-self.steps // 3),
             seed=1,
         )
 

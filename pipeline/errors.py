@@ -20,6 +20,13 @@ Every message says what was wrong, the value, the limit, and what to change.
 
 from __future__ import annotations
 
+import errno
+
+ENVIRONMENT = frozenset(
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE")
+)
+"""Errors of the machine rather than of a chunk or of ours: going on would only fail again."""
+
 
 class OvertileError(Exception):
     """Base class of everything that Overtile raises on purpose."""

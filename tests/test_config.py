@@ -68,7 +68,7 @@ def test_bytes_have_units(text, expected):
         (SegmentJob, "region", "", "'' is not start:stop"),
         (SegmentJob, "region", 5, "--region: Input should be a valid tuple (given: 5)"),
         (SegmentJob, "region", [[0, 64, 5]], "region.0"),
-        (SegmentJob, "memory_limit", "4 trucks", "--memory-limit: '4 trucks' is not a number of bytes, for example 4GiB"),
+        (SegmentJob, "memory_limit", "4 trucks", "--memory-limit: '4 trucks' is not a number of bytes"),
         (SegmentJob, "memory_limit", "-3", "is not a number of bytes"),
         (SegmentJob, "memory_limit", "", "is not a number of bytes"),
         (SegmentJob, "memory_limit", "0", "--memory-limit: Input should be greater than or equal to 1"),

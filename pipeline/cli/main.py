@@ -12,7 +12,7 @@ from types import FrameType
 import click
 
 from pipeline.cli.options import Console
-from pipeline.errors import InputError, OvertileError
+from pipeline.errors import ENVIRONMENT, EnvironmentFaultError, InputError, OvertileError
 
 GROUP = "overtile.commands"
 
@@ -65,7 +65,8 @@ def overtile() -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background processes begin without it
+        signal.signal(stop, _interrupt)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logging.getLogger("overtile").addHandler(handler)
@@ -88,6 +89,9 @@ def run(arguments: list[str]) -> int:
         Console().error("interrupted: finished chunks are kept; run the same command again (training begins anew)")
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in ENVIRONMENT:
+            Console().error(f"stopped: {error}. What is done is kept; mend that and run the same command again")
+            return EnvironmentFaultError.exit_code
         traceback.print_exc()
         Console().error(
             f"unexpected {type(error).__name__}: {error}. This is a fault in Overtile: please report it"

@@ -119,7 +119,7 @@ def _checked_tile(plan: Plan) -> tuple[int, ...]:
             raise PlanError(
                 f"--tile {t} along {axis} is no multiple of the network's stride {reach.stride}: its pooling would"
                 f" fall on other voxels in each tile, and the result would not be the whole image's; use"
-                f" {below or above} or {above}"
+                f" {f'{below} or {above}' if below else above}"
             )
     flat = len(tile) - len(plan.header.axes)
     if any(t != 1 for t in tile[:flat]):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import dask
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin
 
 from pipeline.errors import InputError
 from pipeline.run.cluster_spec import CHUNKS_AT_ONCE, ClusterSpec
@@ -47,12 +49,24 @@ def connect(spec: ClusterSpec) -> Iterator[Client]:
         else:
             cluster = stack.enter_context(_local(spec))
             client = Client(cluster, set_as_default=False)
+            client.register_plugin(_Deaf())
         yield stack.enter_context(client)
 
 
 def slots(client: Client) -> int:
     """Return how many units the cluster can have in hand now."""
     return sum(client.nthreads().values())
+
+
+class _Deaf(WorkerPlugin):
+    """Lets our own workers not hear a terminal's interrupt: the driver hears it too, and ends them."""
+
+    name = "deaf-to-interrupts"
+
+    def setup(self, worker: Worker) -> None:
+        """Ignore SIGINT in this process."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

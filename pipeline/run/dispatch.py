@@ -95,7 +95,8 @@ class Dispatcher:
         return self.process_listed([int(c) for c in self._ledger.lacking(chunks)])
 
     def process_listed(self, chunks: list[int]) -> Outcome:
-        """Process the given chunks, whatever their state."""
+        """Process the given chunks, each once, whatever their state."""
+        chunks = list(dict.fromkeys(chunks))
         batch = _Batch(self, chunks)
         batch.run()
         failed = tuple(c for c in chunks if self._ledger.state(c) == FAILED)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.geometry import Grid
 from pipeline.run.folder import RunFolder
 from pipeline.run.ledger import Ledger
+from pipeline.run.records import DONE, STATES
 
 SHOWN_FAILURES = 1000
 
@@ -42,9 +45,19 @@ def status(output: Path) -> dict[str, Any]:
         "state": "sealed" if folder.is_sealed else "incomplete",
         "fingerprint": recorded["fingerprint"],
         **ledger.summary(),
+        "voxels": _voxels_done(ledger, grid),
         "predicted_memory": recorded.get("plan", {}).get("memory", {}).get("peak"),
         "damaged_lines": ledger.damaged_lines,
         "grid": recorded["grid"],
         "failures": failures,
         "seal": folder.read_seal(),
     }
+
+
+def _voxels_done(ledger: Ledger, grid: Grid) -> int:
+    """Return the voxels of the chunks that are done: a chunk's size is the product of its lengths on each axis."""
+    sizes = np.ones(1, dtype=np.int64)
+    for length, chunk in zip(grid.shape, grid.chunk, strict=True):
+        edges = np.append(np.arange(0, length, chunk), length)
+        sizes = np.multiply.outer(sizes, np.diff(edges)).ravel()
+    return int(sizes[ledger.states() == STATES.index(DONE)].sum())

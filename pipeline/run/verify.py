@@ -99,12 +99,16 @@ def verify(
     grid = Grid(tuple(recorded["grid"]["shape"]), tuple(recorded["grid"]["chunk"]))
     ledger = Ledger(folder.journal, len(grid))
     path = output / recorded["array"]
-    array, seal = _open(path), folder.read_seal()
+    seal = folder.read_seal()
+    array = _open(path)
+    whole = array is not None and _is_sealed(path / METADATA, seal)
     missing: list[str] = []
     damaged: list[str] = []
     claimed: set[str] = set()
     checks = _in_threads(
-        lambda record: _check(path, record, array if decode else None, grid), _last_done(folder, ledger), threads
+        lambda record: _check(path, record, array if decode and whole else None, grid),
+        _last_done(folder, ledger),
+        threads,
     )
     for n, (record, (gone, bad)) in enumerate(checks, start=1):
         claimed.update(stored.key for stored in record.done.stored)
@@ -118,7 +122,7 @@ def verify(
     unclaimed = _keys_of_lacking(ledger, grid, array) if array is not None else set()
     if METADATA not in present and (present or claimed):
         missing.append(METADATA)
-    elif METADATA in present and not _is_intact(path / METADATA, array, seal):
+    elif METADATA in present and not whole:
         damaged.append(METADATA)
     return Verification(
         len(claimed),
@@ -183,10 +187,10 @@ def _in_threads(
             yield first, found.result()
 
 
-def _is_intact(document: Path, array: zarr.Array[Any] | None, seal: Mapping[str, Any] | None) -> bool:
-    """Whether an array's metadata can be read, and are those that were sealed."""
+def _is_sealed(document: Path, seal: Mapping[str, Any] | None) -> bool:
+    """Whether an array's metadata are those that were sealed, if they were."""
     sealed = seal.get("metadata") if seal else None
-    return array is not None and sealed in (None, digest_bytes(document.read_bytes()))
+    return sealed in (None, digest_bytes(document.read_bytes()))
 
 
 def _check(root: Path, record: Record, array: zarr.Array[Any] | None, grid: Grid) -> Checked:

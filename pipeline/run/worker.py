@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import resource
 import sys
 import threading
@@ -16,14 +15,9 @@ from typing import cast
 import zarr
 from distributed import Worker, WorkerPlugin, get_worker
 
-from pipeline.errors import OvertileError
+from pipeline.errors import ENVIRONMENT, OvertileError
 from pipeline.run.records import DONE, FAILED, Record
 from pipeline.run.work import Processor, Work
-
-ENVIRONMENT = frozenset(
-    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE")
-)
-"""Errors of the machine rather than of a chunk: going on would only fail the other chunks too."""
 
 
 @dataclass(frozen=True, slots=True)

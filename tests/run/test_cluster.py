@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import closing, contextmanager
@@ -72,6 +73,10 @@ def test_each_worker_has_its_memory_limit_and_is_never_paused(client):
     assert on_each(client, memory) == [(GIB, False, False)] * 2
     assert dask.config.get("distributed.worker.memory.terminate") == 0.95
     assert dask.config.get("distributed.scheduler.allowed-failures") == 1
+
+
+def test_workers_do_not_hear_a_terminals_interrupt(client):
+    assert on_each(client, lambda _: signal.getsignal(signal.SIGINT)) == [signal.SIG_IGN] * 2
 
 
 def test_nothing_listens_beyond_this_machine(client):

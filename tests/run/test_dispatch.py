@@ -84,6 +84,16 @@ def test_only_what_the_ledger_lacks_is_processed(client, make):
     assert dispatcher.process(range(64)).processed == 0
 
 
+def test_listed_chunks_are_processed_once_whatever_their_state(client, make):
+    work, ledger = make("listed")
+    dispatcher = Dispatcher(client, work, ledger, retries=0)
+    dispatcher.process(range(4))
+    outcome = dispatcher.process_listed([3, 9, 3, 9, 9])
+    assert (outcome.processed, outcome.failed) == (2, ())
+    assert tries(work.root) == {0: 1, 1: 1, 2: 1, 3: 2, 9: 1}
+    assert ledger.attempts(3) == 2
+
+
 def test_a_chunk_that_kills_its_worker_is_found_and_its_neighbours_are_not_blamed(client, make):
     work, ledger = make("poison", plan={11: ("kill",)})
     outcome = Dispatcher(client, work, ledger, retries=1).process(range(64))
