@@ -71,7 +71,9 @@ def run_unit(plugin: str, chunks: tuple[tuple[int, int], ...]) -> UnitResult:
         plugin: name of the run's plugin.
         chunks: number of each chunk and of the attempt that this is.
     """
-    holder = cast(WorkPlugin, get_worker().plugins[plugin])
+    holder = cast(WorkPlugin | None, get_worker().plugins.get(plugin))
+    if holder is None:
+        return UnitResult((), "the work was taken off the workers")
     try:
         processor = holder.processor()
     except Exception as error:

@@ -213,7 +213,7 @@ def test_a_thin_last_chunk_counts_when_the_tile_is_chosen(planned):
 
 
 @settings(max_examples=50)
-@given(st.tuples(*[st.integers(1, 300)] * 2), st.tuples(*[st.integers(1, 120)] * 2))
+@given(st.tuples(*[st.integers(1, 150)] * 2), st.tuples(*[st.integers(10, 120)] * 2))
 def test_the_work_of_a_grid_is_that_of_its_chunks(shape, chunk):
     architecture = UNetArchitecture(depth=3, width=1, padding="same")
     reaches, grid = (architecture.reach(),) * 2, Grid(shape, chunk)

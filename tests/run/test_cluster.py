@@ -238,3 +238,13 @@ def test_closing_after_the_cluster_is_gone_is_no_error(tmp_path):
         dispatcher = Dispatcher(client, work, ledger, retries=0)
     dispatcher.close()
     ledger.close()
+
+
+def test_units_that_begin_after_the_work_was_taken_off_stop_the_run_and_fail_no_chunk(external, tmp_path):
+    work, ledger = make(tmp_path, "closed")
+    dispatcher = Dispatcher(external, work, ledger, retries=0)
+    external.unregister_worker_plugin(dispatcher._plugin)
+    with pytest.raises(EnvironmentFaultError, match="taken off the workers"):
+        dispatcher.process(range(25))
+    ledger.close()
+    assert ledger.counts()["pending"] == 25
