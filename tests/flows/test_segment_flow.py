@@ -58,7 +58,7 @@ def task_runs(client, state, count):
 
     def final():
         runs = client.read_task_runs(flow_run_filter=flow_run)
-        found = {run.name: run.state_name for run in runs if run.state.is_final()}
+        found = {run.name: run.state_name for run in runs if run.state and run.state.is_final()}
         return found if len(found) >= count else {}
 
     return wait_until(final)
