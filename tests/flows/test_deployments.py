@@ -1,6 +1,5 @@
 """From a bare server to a run of a deployment, with the commands of deployments/README.md."""
 
-import importlib.metadata
 import json
 import re
 from pathlib import Path
@@ -26,9 +25,6 @@ from pipeline.run.status import status
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())["deployments"]
 JOBS = {"ingest": IngestJob, "segment": SegmentJob, "train": TrainJob, "evaluate": EvaluateJob}
-
-# Prefect 3.8 inserts scheduled runs in a way that SQLAlchemy 2.1 refuses.
-SCHEDULER_BROKEN = not importlib.metadata.version("sqlalchemy").startswith("2.0.")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +97,6 @@ def test_the_server_refuses_what_no_job_can_be(deployed):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(SCHEDULER_BROKEN, run=False, reason="the server schedules nothing with SQLAlchemy 2.1 or later")
 def test_a_schedule_that_is_switched_on_makes_runs_with_the_parameters(deployed):
     listed = deployed.prefect("deployment", "schedule", "ls", "report/report")
     schedule = re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", listed).group()
