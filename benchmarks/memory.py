@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +32,29 @@ CASES: list[tuple[str, dict[str, Any], tuple[int, ...], dict[str, Any]]] = [
 ]
 
 
+SIZES = (4096, 8192, 16384)
+
+
 def run(place: Path) -> str:
     """Run all cases and return the tables."""
     lines = ["| case | tile | predicted | measured | ratio |", "|---|---|---|---|---|"]
     for name, network, shape, settings in CASES:
-        planned, found = _measure(place, network, shape, settings)
+        planned, outcome = _measure(place, network, shape, settings)
         tile = "x".join(map(str, planned["tile"]))
-        lines.append(_row(name, tile, planned["memory"]["peak"], found["peak_memory"]))
-    lines += ["", "| volume | chunks | predicted | measured | to the first |", "|---|---|---|---|---|"]
-    first = 0
-    for times, size in ((1, 4096), (4, 8192), (16, 16384)):
-        planned, found = _measure(place, LIGHT, (size, size), {"chunk": (512, 512), "workers": 1})
-        peak, predicted = found["peak_memory"], planned["memory"]["peak"]
-        first = first or peak
+        lines.append(_row(name, tile, planned["memory"]["peak"], outcome["peak_memory"]))
+    lines += ["", "| volume | chunks | predicted | median (range) of 3 | to the first |", "|---|---|---|---|---|"]
+    found: dict[int, list[tuple[dict[str, Any], dict[str, Any]]]] = {size: [] for size in SIZES}
+    for _ in range(3):
+        for size in SIZES:
+            settings = {"chunk": (512, 512), "workers": 1}
+            found[size].append(_measure(place, LIGHT, (size, size), settings))
+    first = _median(found[SIZES[0]])
+    for size, runs in found.items():
+        peaks = [outcome["peak_memory"] for _, outcome in runs]
+        planned, median = runs[0][0], _median(runs)
         lines.append(
-            f"| {times} x | {planned['chunks']} | {_mib(predicted)} | {_mib(peak)} | {peak / first:.3f} |"
+            f"| {(size // SIZES[0]) ** 2} x | {planned['chunks']} | {_mib(planned['memory']['peak'])} "
+            f"| {_mib(median)} ({_mib(min(peaks))} to {_mib(max(peaks))}) | {median / first:.3f} |"
         )
     return "\n".join(lines)
 
@@ -62,6 +71,10 @@ def _measure(
         {"input": str(source), "output": str(output), "model": str(model), "pyramid": False} | settings
     )
     return pipeline.plan(job).describe(), pipeline.segment(job)
+
+
+def _median(runs: list[tuple[dict[str, Any], dict[str, Any]]]) -> int:
+    return int(statistics.median(outcome["peak_memory"] for _, outcome in runs))
 
 
 def _row(name: str, tile: str, predicted: int, measured: int) -> str:
