@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.errors import ModelError
 from pipeline.geometry.reach import Reach
 from pipeline.model.layers import Layer, Op
+from pipeline.model.network import OutputMeaning
 
 Upsampling = Literal["transposed", "bilinear", "pixel_shuffle", "max_unpool"]
 
@@ -69,6 +70,25 @@ class UNetArchitecture(BaseModel):
         down = chain.from_iterable(self._down(level) for level in range(self.depth))
         up = chain.from_iterable(self._up(level) for level in reversed(range(self.depth - 1)))
         return (*down, *up, Layer("head", "convolution", self.width, self.classes))
+
+    @property
+    def exact(self) -> bool:
+        """Whether tiles can equal the whole image: always (every layer is local, and shifts with its input)."""
+        return True
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why they cannot: nothing."""
+        return ()
+
+    @property
+    def output(self) -> OutputMeaning:
+        """What the network gives for a voxel."""
+        return "logits"
+
+    def reaches(self) -> tuple[Reach, ...]:
+        """What the network sees along each axis, in voxels; the same along all."""
+        return (self.reach(),) * self.dims
 
     def reach(self) -> Reach:
         """What the network sees along each axis, in voxels.

@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import ModelError
 from pipeline.model.architecture import UNetArchitecture
+from pipeline.model.constructed import ConstructedArchitecture
 
 FORMAT: Literal["overtile-checkpoint/1"] = "overtile-checkpoint/1"
 KEY = "overtile"
@@ -25,6 +26,9 @@ StrPath = str | os.PathLike[str]
 Scalar = str | int | float | bool | None
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+Architecture = Annotated[UNetArchitecture | ConstructedArchitecture, Field(discriminator="kind")]
+"""The families of networks that a checkpoint may hold."""
+
 _AXES = {2: "yx", 3: "zyx"}
 
 
@@ -53,7 +57,7 @@ class CheckpointHeader(BaseModel):
     format: Literal["overtile-checkpoint/1"] = Field(
         default=FORMAT, description="Format and version of this header."
     )
-    architecture: UNetArchitecture = Field(description="The network that the tensors belong to.")
+    architecture: Architecture = Field(description="The network that the tensors belong to.")
     normalisation: Normalisation = Field(description="What is done to voxels before the network sees them.")
     classes: tuple[str, ...] = Field(description="Names of the classes; background, foreground for a sigmoid.")
     axes: str = Field(description="Spatial axes in the order of the tensors: yx or zyx.")
@@ -76,6 +80,8 @@ class CheckpointHeader(BaseModel):
     @model_validator(mode="after")
     def _fits_architecture(self) -> Self:
         architecture, names = self.architecture, max(self.architecture.classes, 2)
+        if architecture.output == "classes":  # ids: as many classes as there are names
+            names = max(len(self.classes), 2)
         if len(self.classes) != names:
             raise ValueError(
                 f"{len(self.classes)} class names, but a network of {architecture.classes} output channels"
@@ -143,17 +149,17 @@ def describe(path: StrPath) -> dict[str, Any]:
         ModelError: as ``read_header``.
     """
     header = read_header(path)
-    architecture, reach = header.architecture, header.architecture.reach()
-    document = header.model_dump(mode="json")
+    architecture, document = header.architecture, header.model_dump(mode="json")
+    axes = dict(zip(header.axes, architecture.reaches(), strict=True))
     return {
         **{key: document[key] for key in ("architecture", "classes", "normalisation", "threshold")},
         "parameters": architecture.parameters(),
-        "halo": {axis: list(reach.halo) for axis in header.axes},
-        "stride": dict.fromkeys(header.axes, reach.stride),
-        "shrink": dict.fromkeys(header.axes, reach.shrink),
-        "legal_sizes": {axis: {"minimum": reach.minimum, "step": reach.stride} for axis in header.axes},
-        "exact": True,
-        "reasons": [],
+        "halo": {axis: list(reach.halo) for axis, reach in axes.items()} if architecture.exact else None,
+        "stride": {axis: reach.stride for axis, reach in axes.items()},
+        "shrink": {axis: reach.shrink for axis, reach in axes.items()},
+        "legal_sizes": {axis: {"minimum": reach.minimum, "step": reach.stride} for axis, reach in axes.items()},
+        "exact": architecture.exact,
+        "reasons": list(architecture.reasons),
         "digest": digest(path),
         **{key: document[key] for key in ("axes", "voxel_size", "unit", "provenance")},
     }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from pipeline.geometry import Grid, Reach, TileLayout
-from pipeline.model.architecture import UNetArchitecture
+from pipeline.model.network import Network
 
 LARGEST_TILE = {2: 1408, 3: 512}
 """Voxels of a tile along an axis at most, by the network's dimensions: beyond, speed no longer grows in 2-D."""
@@ -40,7 +40,7 @@ def _even(length: int, edge: int, stride: int) -> int:
     return -(-length // (steps * stride)) * stride
 
 
-def work_of(architecture: UNetArchitecture, layout: TileLayout, grid: Grid) -> int:
+def work_of(architecture: Network, layout: TileLayout, grid: Grid) -> int:
     """Return the operations that the network spends on all chunks, if the first one lies on the lattice.
 
     The last chunk of an axis counts as what it is: a thin one needs a whole tile.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.geometry import Grid, TileLayout, visible_box
-from pipeline.model.architecture import UNetArchitecture
+from pipeline.model.network import Network
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float64": 8}
 
@@ -46,7 +46,7 @@ class Memory:
         return self.base + self.weights + self.network + self.windows
 
 
-def network_memory(architecture: UNetArchitecture, layout: TileLayout, *, precision: str, batch: int) -> int:
+def network_memory(architecture: Network, layout: TileLayout, *, precision: str, batch: int) -> int:
     """Return the bytes that a forward pass over one batch of tiles takes, its input and output included."""
     shape = layout.input_shape[-architecture.dims :]
     size = ITEMSIZE[precision]

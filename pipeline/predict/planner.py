@@ -72,8 +72,7 @@ def _reaches(volume: Volume, header: CheckpointHeader, model: str) -> tuple[Reac
             f"{volume.url} has the spatial axes {axes}, but {model} is a {len(header.axes)}-D network ({header.axes});"
             " a 3-D network needs a stack"
         )
-    reach = header.architecture.reach()
-    return (POINTWISE,) * (len(axes) - len(header.axes)) + (reach,) * len(header.axes)
+    return (POINTWISE,) * (len(axes) - len(header.axes)) + header.architecture.reaches()
 
 
 def _region(job: SegmentJob, volume: Volume) -> Box:
