@@ -16,7 +16,7 @@ The input length must be one of the *legal sizes*: ``minimum + k * stride``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,11 @@ class Reach:
     def after(self, core: int) -> int:
         """Voxels read after a tile's core of ``core`` voxels, so that the input has a legal length."""
         return self.input_length(core) - core - self.before
+
+    def symmetric(self) -> Reach:
+        """Return the reach of the network and its mirror image together; the output must be centred."""
+        assert 2 * self.offset == self.shrink, self
+        return replace(self, halo=(max(self.halo),) * 2)
 
     @property
     def crop(self) -> int:

@@ -76,6 +76,10 @@ class TileLayout:
         """Voxels of a tile's input behind its core."""
         return tuple(r.after(t) for r, t in zip(self.reaches, self.tile, strict=True))
 
+    def along(self, axis: int) -> TileLayout:
+        """Return the layout of one axis alone."""
+        return TileLayout((self.reaches[axis],), (self.tile[axis],))
+
     def tile_cores(self, core: Box) -> Iterator[Box]:
         """Yield the tile cores that together cover ``core``, in C order.
 
@@ -103,6 +107,17 @@ class TileLayout:
         aligned = core.align(self.strides)
         stop = tuple(max(b, a + t) for (a, b), t in zip(aligned, self.tile, strict=True))
         return Box(aligned.start, stop).grow(self.before, self.after)
+
+    def longest_read(self, axis: int, length: int) -> int:
+        """Return the voxels that a core of ``length`` voxels reads along an axis at most, wherever it lies."""
+        stride = self.strides[axis]
+        # A core that does not begin on the lattice can touch one more step of it.
+        aligned = -(-(length + stride - 1) // stride) * stride
+        return max(aligned, self.tile[axis]) + self.before[axis] + self.after[axis]
+
+    def usual_tiles(self, axis: int, length: int) -> float:
+        """Return the tiles along an axis for a core of ``length`` voxels that begins on the lattice."""
+        return -(-length // self.tile[axis])
 
 
 def _starts(start: int, stop: int, tile: int) -> Sequence[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from pipeline.geometry import Grid, Reach, TileLayout
+from pipeline.geometry import Grid, Layout, Reach
 from pipeline.model.network import Network
 
 LARGEST_TILE = {2: 1408, 3: 512}
@@ -40,19 +40,19 @@ def _even(length: int, edge: int, stride: int) -> int:
     return -(-length // (steps * stride)) * stride
 
 
-def work_of(architecture: Network, layout: TileLayout, grid: Grid) -> int:
+def work_of(architecture: Network, layout: Layout, grid: Grid) -> int:
     """Return the operations that the network spends on all chunks, if the first one lies on the lattice.
 
     The last chunk of an axis counts as what it is: a thin one needs a whole tile.
     """
-    count = 1
-    for n, c, t in zip(grid.shape, grid.chunk, layout.tile, strict=True):
+    count = 1.0
+    for axis, (n, c) in enumerate(zip(grid.shape, grid.chunk, strict=True)):
         whole, rest = divmod(n, c)
-        count *= whole * -(-c // t) + -(-rest // t)
-    return count * architecture.operations(layout.input_shape[-architecture.dims :])
+        count *= whole * layout.usual_tiles(axis, c) + (layout.usual_tiles(axis, rest) if rest else 0)
+    return int(count * architecture.operations(layout.input_shape[-architecture.dims :]))
 
 
-def default_batch(layout: TileLayout, dims: int) -> int:
+def default_batch(layout: Layout, dims: int) -> int:
     """Return how many tiles to give the network at a time: several where they are small."""
     voxels = math.prod(layout.input_shape[-dims:])
     return max(1, min(8, (512 * 512) // voxels))

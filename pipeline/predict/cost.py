@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.geometry import Grid, TileLayout, visible_box
+from pipeline.geometry import Grid, Layout, visible_box
 from pipeline.model.network import Network
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float64": 8}
@@ -46,7 +46,7 @@ class Memory:
         return self.base + self.weights + self.network + self.windows
 
 
-def network_memory(architecture: Network, layout: TileLayout, *, precision: str, batch: int) -> int:
+def network_memory(architecture: Network, layout: Layout, *, precision: str, batch: int) -> int:
     """Return the bytes that a forward pass over one batch of tiles takes, its input and output included."""
     shape = layout.input_shape[-architecture.dims :]
     size = ITEMSIZE[precision]
@@ -72,33 +72,32 @@ def window_memory(read_voxels: int, core_voxels: int, *, input_bytes: int, outpu
     return in_hand * (read_voxels * input_bytes * 2 + core_voxels * output_bytes * 3)
 
 
-def read_voxels(grid: Grid, layout: TileLayout, origin: Sequence[int], shape: tuple[int, ...]) -> int:
+def read_voxels(grid: Grid, layout: Layout, origin: Sequence[int], shape: tuple[int, ...]) -> int:
     """Return the voxels that all chunks together read from a volume of ``shape``.
 
     A chunk's read box along an axis depends on that axis alone, so the sum over all chunks is a product of sums.
     """
     total = 1
     for axis, (n, c) in enumerate(zip(grid.shape, grid.chunk, strict=True)):
-        one = TileLayout((layout.reaches[axis],), (layout.tile[axis],))
+        one = layout.along(axis)
         boxes = (one.read_box(core.shift((origin[axis],))) for core in Grid((n,), (c,)).cores())
         total *= sum(visible_box(box, (shape[axis],)).size for box in boxes)
     return total
 
 
-def largest_read(grid: Grid, layout: TileLayout) -> int:
+def largest_read(grid: Grid, layout: Layout) -> int:
     """Return the voxels of the largest box that one chunk shows to the network."""
-    lengths = []
-    for axis, (chunk, stride) in enumerate(zip(grid.chunk, layout.strides, strict=True)):
-        # A chunk that does not begin on the lattice can touch one more step of it.
-        aligned = -(-(min(chunk, grid.shape[axis]) + stride - 1) // stride) * stride
-        lengths.append(max(aligned, layout.tile[axis]) + layout.before[axis] + layout.after[axis])
+    lengths = [
+        layout.longest_read(axis, min(chunk, length))
+        for axis, (chunk, length) in enumerate(zip(grid.chunk, grid.shape, strict=True))
+    ]
     return math.prod(lengths)
 
 
-def tile_count(grid: Grid, layout: TileLayout, origin: Sequence[int]) -> int:
+def tile_count(grid: Grid, layout: Layout, origin: Sequence[int]) -> int:
     """Return the network inputs of all chunks together."""
     total = 1
     for axis, (n, c) in enumerate(zip(grid.shape, grid.chunk, strict=True)):
-        one = TileLayout((layout.reaches[axis],), (layout.tile[axis],))
+        one = layout.along(axis)
         total *= sum(one.count(core.shift((origin[axis],))) for core in Grid((n,), (c,)).cores())
     return total
