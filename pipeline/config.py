@@ -30,6 +30,8 @@ from pipeline.model.architecture import UNetArchitecture
 Kind = Literal["labels", "probabilities", "logits"]
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
 Device = Literal["auto", "cpu", "cuda"]
+Mode = Literal["auto", "exact", "blend"]
+Turns = Literal["none", "flips", "all"]
 Holes = Literal["error", "background"]
 
 
@@ -69,6 +71,7 @@ def _bytes(value: Any) -> Any:
 
 
 Positive = Annotated[int, Field(ge=1)]
+Overlap = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_voxels)]
 Voxels = Annotated[tuple[Positive, ...], BeforeValidator(_voxels)]
 Ranges = Annotated[tuple[tuple[int | None, int | None], ...], BeforeValidator(_ranges)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
@@ -99,7 +102,21 @@ class SegmentJob(Job):
     chunk: Voxels | None = Field(None, description="voxels of a chunk, the unit of work: 2048,2048")
     shard: Voxels | None = Field(None, description="voxels of a stored shard; a chunk is a whole multiple of it")
     tile: Voxels | None = Field(None, description="voxels that a network input yields; a multiple of the stride")
-    batch: Positive | None = Field(None, description="network inputs at a time")
+    batch: Positive | None = Field(None, description="network inputs at a time; blended tiles come one by one")
+    mode: Mode = Field(
+        "auto", description="exact tiles, or overlapping ones, blended; auto is exact wherever the network can be"
+    )
+    blend: Literal["gaussian", "mean"] | None = Field(
+        None, description="weights of overlapping tiles; gaussian where none are named"
+    )
+    overlap: Overlap | None = Field(
+        None, description="voxels that blended tiles share: 64,64; a quarter of the tile where left out"
+    )
+    tta: Turns = Field(
+        "none",
+        description="average over flips, or over all flips and right-angle turns (--tta alone)",
+        json_schema_extra={"flag": "all"},
+    )
     holes: Holes = Field("error", description="what a stored chunk that is missing from the input means")
     precision: Precision = Field("auto", description="arithmetic of the network; auto is float32")
     device: Device = Field("auto", description="where the network runs; auto takes the GPUs that there are")

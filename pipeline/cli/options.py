@@ -64,6 +64,16 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     flag = "--" + name.replace("_", "-")
     if _inner(field) is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}"], default=None, help=_help(field))
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "flag" in extra:  # the option alone stands for this value
+        return click.Option(
+            [flag],
+            default=None,
+            is_flag=False,
+            flag_value=extra["flag"],
+            metavar=_metavar(field),
+            help=_help(field),
+        )
     return click.Option([flag], default=None, metavar=_metavar(field), help=_help(field))
 
 

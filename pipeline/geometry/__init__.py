@@ -6,6 +6,7 @@ from pipeline.geometry.lattice import BlendLayout, Weighting
 from pipeline.geometry.mirror import mirror, mirrored_index, visible_box
 from pipeline.geometry.reach import POINTWISE, Reach
 from pipeline.geometry.tiles import Tile, TileLayout
+from pipeline.geometry.turn import Turn
 
 Layout = TileLayout | BlendLayout
 """How chunks are covered by tiles: exactly, or blended."""
@@ -19,6 +20,7 @@ __all__ = [
     "Reach",
     "Tile",
     "TileLayout",
+    "Turn",
     "Weighting",
     "mirror",
     "mirrored_index",

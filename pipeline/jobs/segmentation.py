@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.errors import DamageError, FailedChunksError
 from pipeline.jobs.listener import Listener
-from pipeline.predict.engine import EngineSpec
+from pipeline.predict.forward import EngineSpec
 from pipeline.predict.plan import Plan
 from pipeline.predict.work import SegmentWork, SourceSpec
 from pipeline.run.cluster import connect
@@ -243,6 +243,8 @@ class Segmentation:
             plan.device,
             plan.batch,
             plan.cluster.threads,
+            plan.tiling.turns,
+            plan.tiling.weighting,
         )
         array = str((self.output / ARRAY).resolve())
         return SegmentWork(plan.fingerprint, source, array, plan.grid, plan.layout, engine, plan.output)

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.geometry import Grid, Layout, visible_box
+from pipeline.geometry import BlendLayout, Grid, Layout, visible_box
 from pipeline.model.network import Network
+from pipeline.predict.output import OutputSpec
+from pipeline.predict.tiling import Tiling
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float64": 8}
 
@@ -70,6 +72,25 @@ def window_memory(read_voxels: int, core_voxels: int, *, input_bytes: int, outpu
         in_hand: chunks that a worker has in hand at once.
     """
     return in_hand * (read_voxels * input_bytes * 2 + core_voxels * output_bytes * 3)
+
+
+def averaging_memory(output: OutputSpec, layout: Layout, tiling: Tiling, *, core: int, batch: int) -> int:
+    """Return the bytes that averaging takes: over turns, a batch of scores twice; blending, what a core collects.
+
+    Args:
+        output: what is stored.
+        layout: the tiles.
+        tiling: how they become the whole.
+        core: voxels of a chunk.
+        batch: network inputs at a time.
+    """
+    size = 8 if output.dtype == "float64" else 4
+    total = 0
+    if len(tiling.turns) > 1:
+        total += 2 * batch * math.prod(layout.input_shape) * output.outputs * size
+    if isinstance(layout, BlendLayout):  # sums, lowest and highest scores, and the mean; weights, counts, classes
+        total += core * ((5 * output.outputs + 1) * size + 3) + 3 * math.prod(layout.tile) * output.outputs * size
+    return total
 
 
 def read_voxels(grid: Grid, layout: Layout, origin: Sequence[int], shape: tuple[int, ...]) -> int:

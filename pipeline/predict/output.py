@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.model.network import OutputMeaning
+
 if TYPE_CHECKING:
     import torch
 
@@ -19,16 +21,18 @@ class OutputSpec:
     """How the network's output becomes stored voxels.
 
     Attributes:
-        kind: ``labels`` (class ids), ``probabilities`` or ``logits``.
+        kind: ``labels`` (class ids), ``probabilities`` or ``logits`` (the raw output).
         dtype: name of the stored data type.
-        outputs: output channels of the network; 1 is a sigmoid, more are a softmax.
+        outputs: channels of scores; 1 is a sigmoid, more are a softmax, or one for each class id.
         threshold: probability from which a sigmoid says foreground.
+        meaning: what the network itself gives.
     """
 
     kind: str
     dtype: str
     outputs: int
     threshold: float
+    meaning: OutputMeaning = "logits"
 
     @property
     def channels(self) -> int | None:
@@ -43,22 +47,51 @@ class OutputSpec:
         """Return the array as it is stored: without a channel axis for class ids."""
         return result[0] if self.channels is None else result
 
-    def finish(self, logits: torch.Tensor) -> torch.Tensor:
+    def finish(self, raw: torch.Tensor) -> torch.Tensor:
         """Turn raw output ``(n, c, ...)`` into stored values ``(n, c', ...)``.
 
         Class ids: argmax, the smaller id on a tie; for a sigmoid, 1 where p >= threshold. Probabilities in uint8 are
         round(255 p). A stored value is a function of its voxel's raw output alone.
         """
-        if self.kind == "labels":
-            return self._class_ids(logits)
-        if self.kind == "logits":
-            return logits.double() if self.dtype == "float64" else logits.float()
-        wide = logits.double() if logits.element_size() == 8 else logits.float()
-        p = wide.sigmoid() if self.outputs == 1 else wide.softmax(1)
-        return p.mul_(255).round_().byte() if self.dtype == "uint8" else p.float()
+        if self.kind == "labels" and self.meaning == "classes":
+            return raw.round().byte()
+        if self.kind == "labels" and self.meaning == "logits":
+            return self._class_ids(raw, math.log(self.threshold / (1 - self.threshold)))
+        return self.finish_scores(self.scores(raw))
 
-    def _class_ids(self, logits: torch.Tensor) -> torch.Tensor:
+    def scores(self, raw: torch.Tensor) -> torch.Tensor:
+        """Turn raw output ``(n, c, ...)`` into numbers that may be averaged: ``(n, outputs, ...)``, float32 or wider.
+
+        The raw output itself where that is stored, else probabilities; of class ids, 1 for the class and 0 for the
+        others, so that a mean is a share of votes.
+        """
+        wide = raw if raw.element_size() == 8 and raw.is_floating_point() else raw.float()
+        if self.meaning == "classes":
+            ids = wide.round().long()
+            each = ids.new_tensor(range(self.outputs)).reshape(1, -1, *(1,) * (ids.ndim - 2))
+            return (ids == each).float()
+        if self.kind == "logits" or self.meaning == "probabilities":
+            return wide
+        return wide.sigmoid() if self.outputs == 1 else wide.softmax(1)
+
+    def finish_scores(self, scores: torch.Tensor) -> torch.Tensor:
+        """Turn (averaged) scores ``(n, outputs, ...)`` into stored values ``(n, c', ...)``."""
+        if self.kind == "labels":
+            return self._class_ids(scores, self.threshold)
+        if self.kind == "logits":
+            return scores.double() if self.dtype == "float64" else scores.float()
+        return scores.mul(255).round_().byte() if self.dtype == "uint8" else scores.float()
+
+    def class_of(self, scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the class that scores ``(outputs, ...)`` speak for, as :meth:`finish_scores` would store it."""
+        if self.outputs > 1:
+            best: npt.NDArray[Any] = scores.argmax(0)
+            return best
+        middle = 0.0 if self.kind == "logits" else self.threshold
+        decided: npt.NDArray[Any] = scores[0] >= middle
+        return decided
+
+    def _class_ids(self, values: torch.Tensor, least: float) -> torch.Tensor:
         if self.outputs == 1:
-            return (logits >= math.log(self.threshold / (1 - self.threshold))).byte()
-        ids = logits.argmax(1, keepdim=True)
-        return ids.byte() if self.dtype == "uint8" else ids.short()
+            return (values >= least).byte()
+        return values.argmax(1, keepdim=True).byte()

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import SegmentJob
-from pipeline.geometry import Box, Grid, TileLayout
+from pipeline.geometry import BlendLayout, Box, Grid, Layout
 from pipeline.model.checkpoint import CheckpointHeader
 from pipeline.predict.cost import GIGAFLOPS, GPU_GIGAFLOPS, Memory, read_voxels, tile_count
 from pipeline.predict.output import OutputSpec
+from pipeline.predict.tiling import Tiling
 from pipeline.run.cluster_spec import ClusterSpec
 from pipeline.run.fingerprint import fingerprint
 from pipeline.volume import ArraySpec, Volume
@@ -38,6 +39,7 @@ class Plan:
         region: the part of the input that is segmented, in its voxels.
         grid: chunks of the output; output voxel 0 is the region's first.
         layout: tiles of the network, in the input's voxels.
+        tiling: how they become the whole.
         output: what is stored.
         array: how it is stored.
         batch: network inputs at a time.
@@ -53,7 +55,8 @@ class Plan:
     model_digest: str
     region: Box
     grid: Grid
-    layout: TileLayout
+    layout: Layout
+    tiling: Tiling
     output: OutputSpec
     array: ArraySpec
     batch: int
@@ -81,6 +84,9 @@ class Plan:
                 "tile": list(self.layout.tile),
                 "halo": [list(r.halo) for r in reaches],
                 "stride": [r.stride for r in reaches],
+                "blend": self.tiling.weighting,
+                "overlap": self.overlap,
+                "tta": self.job.tta,
             },
             "output": {
                 "kind": self.output.kind,
@@ -106,7 +112,8 @@ class Plan:
         axes = self.volume.space.axes
         voxels = read_voxels(self.grid, self.layout, self.region.start, self.volume.shape)
         tiles = tile_count(self.grid, self.layout, self.region.start)
-        operations = tiles * self.header.architecture.operations(self.layout.input_shape[-len(self.header.axes) :])
+        shape = self.layout.input_shape[-len(self.header.axes) :]
+        operations = tiles * len(self.tiling.turns) * self.header.architecture.operations(shape)
         written = self.region.size * self.output_voxel_bytes
         return {
             "input": {"url": self.volume.url, "shape": list(self.volume.shape), "channels": self.volume.channels,
@@ -124,7 +131,11 @@ class Plan:
             "batch": self.batch,
             "halo": {a: list(r.halo) for a, r in zip(axes, self.layout.reaches, strict=True)},
             "stride": {a: r.stride for a, r in zip(axes, self.layout.reaches, strict=True)},
-            "exact": True,
+            "exact": self.overlap is None,
+            "reasons": list(self.header.architecture.reasons),
+            "blend": self.tiling.weighting,
+            "overlap": self.overlap,
+            "tta": self.job.tta,
             "precision": self.precision,
             "device": self.device,
             "workers": self.cluster.workers,
@@ -139,6 +150,11 @@ class Plan:
             "seconds": round(self.seconds(operations), 1),
             "fingerprint": self.fingerprint,
         }  # fmt: skip
+
+    @property
+    def overlap(self) -> list[int] | None:
+        """Voxels that tiles share along each axis; None where they are exact."""
+        return list(self.layout.overlap) if isinstance(self.layout, BlendLayout) else None
 
     @property
     def input_voxel_bytes(self) -> int:

@@ -9,12 +9,13 @@ import numpy as np
 
 from pipeline.config import SegmentJob
 from pipeline.errors import PlanError
-from pipeline.geometry import POINTWISE, Box, Grid, Reach, TileLayout
+from pipeline.geometry import Box, Grid, Layout, TileLayout
 from pipeline.model.checkpoint import CheckpointHeader, digest, read_header
 from pipeline.predict.cost import Memory
 from pipeline.predict.output import OutputSpec
 from pipeline.predict.plan import Plan
 from pipeline.predict.sizes import sized
+from pipeline.predict.tiling import Tiling, blend_layout, choose_tiling
 from pipeline.run.cluster_spec import choose_workers
 from pipeline.run.machine import Machine
 from pipeline.volume import ArraySpec, Volume, open_volume
@@ -34,23 +35,23 @@ def make_plan(job: SegmentJob, machine: Machine, recorded: Mapping[str, Any] | N
     """
     volume = open_volume(job.input, level=job.level, axes=job.axes)
     header = read_header(job.model)
-    reaches = _reaches(volume, header, job.model)
     if recorded:
         job = _adopt(job, recorded)
+    tiling = choose_tiling(job, volume, header)
     region = _region(job, volume)
     output = _output(job, header)
     cluster, device = choose_workers(
         machine,
         device=job.device,
         workers=job.workers,
-        threads=job.threads,
+        threads=job.threads if tiling.weighting is None else 1,
         memory_limit=job.memory_limit,
         address=job.scheduler,
     )
     precision = "float32" if job.precision == "auto" else job.precision
     draft = Plan(
         job, volume, header, digest(job.model), region, Grid(region.shape, region.shape),
-        TileLayout(reaches, tuple(r.stride for r in reaches)), output,
+        _draft_layout(job, volume, tiling), tiling, output,
         ArraySpec(region.shape, output.channels, np.dtype(output.dtype), region.shape, region.shape,
                   volume.space.moved(region.start)),
         1, precision, device, cluster, Memory(0, 0, 0, 0),
@@ -58,21 +59,21 @@ def make_plan(job: SegmentJob, machine: Machine, recorded: Mapping[str, Any] | N
     return sized(draft)
 
 
-def _reaches(volume: Volume, header: CheckpointHeader, model: str) -> tuple[Reach, ...]:
-    """Return the network's reach along each axis of the volume; checks that they fit each other."""
-    wanted = header.architecture.in_channels
-    if volume.channels != wanted:
-        raise PlanError(
-            f"{volume.url} has {volume.channels} channel(s) (axes {volume.axes}, shape {volume.array.shape}),"
-            f" but {model} takes {wanted}; choose the model that was trained on such images"
-        )
-    axes = volume.space.axes
-    if not axes.endswith(header.axes):
-        raise PlanError(
-            f"{volume.url} has the spatial axes {axes}, but {model} is a {len(header.axes)}-D network ({header.axes});"
-            " a 3-D network needs a stack"
-        )
-    return (POINTWISE,) * (len(axes) - len(header.axes)) + header.architecture.reaches()
+def _draft_layout(job: SegmentJob, volume: Volume, tiling: Tiling) -> Layout:
+    """Return the blended tiles, which depend on the job alone, or the smallest exact ones."""
+    if tiling.weighting is not None:
+        _check_axes(job, volume)
+        return blend_layout(job, volume.space.axes, tiling.reaches)
+    return TileLayout(tiling.reaches, tuple(r.stride for r in tiling.reaches))
+
+
+def _check_axes(job: SegmentJob, volume: Volume) -> None:
+    for name in ("tile", "overlap"):
+        asked = getattr(job, name)
+        if asked is not None and len(asked) != len(volume.shape):
+            raise PlanError(
+                f"--{name} {','.join(map(str, asked))} has {len(asked)} axes, the volume {volume.box.ndim}"
+            )
 
 
 def _region(job: SegmentJob, volume: Volume) -> Box:
@@ -90,14 +91,17 @@ def _region(job: SegmentJob, volume: Volume) -> Box:
 
 
 def _output(job: SegmentJob, header: CheckpointHeader) -> OutputSpec:
-    outputs = header.architecture.classes
+    network = header.architecture
+    outputs = len(header.classes) if network.output == "classes" else network.classes
+    if network.output == "classes" and job.kind != "labels":
+        raise PlanError(f"--kind {job.kind}: {job.model} gives class ids and nothing else; use --kind labels")
     if job.dtype is not None and job.kind != "probabilities":
         raise PlanError(f"--dtype {job.dtype} is for --kind probabilities; {job.kind} have their own")
     if job.kind == "labels" and outputs > 256:
         raise PlanError(f"{outputs} classes do not fit the class ids of a uint8 map; store --kind probabilities")
     raw = "float64" if job.precision == "float64" else "float32"
     dtype = {"labels": "uint8", "logits": raw, "probabilities": job.dtype or "uint8"}[job.kind]
-    return OutputSpec(job.kind, dtype, outputs, header.threshold)
+    return OutputSpec(job.kind, dtype, outputs, header.threshold, network.output)
 
 
 def _adopt(job: SegmentJob, recorded: Mapping[str, Any]) -> SegmentJob:
@@ -107,6 +111,8 @@ def _adopt(job: SegmentJob, recorded: Mapping[str, Any]) -> SegmentJob:
         updates = {"chunk": tuple(recorded["chunk"]), "shard": tuple(recorded["shard"])}
     if job.tile is None:
         updates["tile"] = tuple(recorded["tile"])
+        if job.overlap is None and recorded["overlap"] is not None:
+            updates["overlap"] = tuple(recorded["overlap"])
     if job.device == "auto":
         updates["device"] = recorded["device"]
     return job.model_copy(update=updates)

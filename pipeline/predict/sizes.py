@@ -6,9 +6,17 @@ import math
 from dataclasses import replace
 
 from pipeline.errors import PlanError
-from pipeline.geometry import Grid, TileLayout
+from pipeline.geometry import BlendLayout, Grid, Layout, TileLayout
 from pipeline.predict.choose import WORTH, candidate_tiles, default_batch, work_of
-from pipeline.predict.cost import BASE_MEMORY, ITEMSIZE, Memory, largest_read, network_memory, window_memory
+from pipeline.predict.cost import (
+    BASE_MEMORY,
+    ITEMSIZE,
+    Memory,
+    averaging_memory,
+    largest_read,
+    network_memory,
+    window_memory,
+)
 from pipeline.predict.plan import Plan
 from pipeline.run.cluster_spec import CHUNKS_AT_ONCE
 from pipeline.volume import default_shard, inner_chunk
@@ -47,9 +55,13 @@ def sized(draft: Plan) -> Plan:
     raise PlanError(
         f"no tile fits: a worker of {draft.cluster.memory_limit / (1 << 20):.0f} MiB is too small even for tiles of"
         f" {_text(smallest.layout.tile)} in chunks of {_text(smallest.grid.chunk)} voxels; give --memory-limit"
-        f" {mebibytes}MiB or more"
-        + (", or a smaller --chunk or --tile" if draft.job.chunk or draft.job.tile else "")
+        f" {mebibytes}MiB or more" + (", or a smaller --chunk or --tile" if _can_be_smaller(draft) else "")
     )
+
+
+def _can_be_smaller(plan: Plan) -> bool:
+    """Whether the job, and not the memory, settles the chunk or the tile."""
+    return bool(plan.job.chunk or plan.job.tile) or isinstance(plan.layout, BlendLayout)
 
 
 def _work_per_voxel(plan: Plan) -> float:
@@ -97,8 +109,11 @@ def _shard(draft: Plan, chunk: tuple[int, ...]) -> tuple[int, ...]:
 def _best_tile(plan: Plan, budget: int) -> tuple[Plan | None, Plan]:
     """Return the plan with the tile that does the least work within the budget, and the one that needs least."""
     reaches, dims = plan.layout.reaches, len(plan.header.axes)
-    tiles = [_checked_tile(plan)] if plan.job.tile else candidate_tiles(_largest_core(plan), reaches, dims)
-    plans = [made for tile in tiles for made in _with_tile(plan, tile)]
+    if isinstance(plan.layout, BlendLayout):
+        plans = [replace(plan, batch=1, memory=_memory(plan, plan.layout, 1))]
+    else:
+        tiles = [_checked_tile(plan)] if plan.job.tile else candidate_tiles(_largest_core(plan), reaches, dims)
+        plans = [made for tile in tiles for made in _with_tile(plan, tile)]
     least = min(plans, key=lambda p: p.memory.peak)
     fitting = sorted((p for p in plans if p.memory.peak <= budget), key=lambda p: p.memory.peak)
     best: Plan | None = None
@@ -135,7 +150,7 @@ def _with_tile(plan: Plan, tile: tuple[int, ...]) -> list[Plan]:
     return [replace(plan, layout=layout, batch=b, memory=_memory(plan, layout, b)) for b in batches]
 
 
-def _memory(plan: Plan, layout: TileLayout, batch: int) -> Memory:
+def _memory(plan: Plan, layout: Layout, batch: int) -> Memory:
     architecture = plan.header.architecture
     return Memory(
         BASE_MEMORY[plan.device],
@@ -147,7 +162,8 @@ def _memory(plan: Plan, layout: TileLayout, batch: int) -> Memory:
             input_bytes=plan.input_voxel_bytes,
             output_bytes=plan.output_voxel_bytes,
             in_hand=CHUNKS_AT_ONCE,
-        ),
+        )
+        + averaging_memory(plan.output, layout, plan.tiling, core=math.prod(_largest_core(plan)), batch=batch),
     )
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import zarr
 
-from pipeline.geometry import Box, Grid, TileLayout
-from pipeline.predict.engine import Engine, EngineSpec
+from pipeline.geometry import Box, Grid, Layout
+from pipeline.predict.engine import Engine, Prediction
+from pipeline.predict.forward import EngineSpec
 from pipeline.predict.output import OutputSpec
 from pipeline.run.records import Done
 from pipeline.volume import ShardWriter, open_volume
@@ -52,7 +53,7 @@ class SegmentWork:
     source: SourceSpec
     array: str
     grid: Grid
-    layout: TileLayout
+    layout: Layout
     engine: EngineSpec
     output: OutputSpec
 
@@ -73,20 +74,24 @@ class SegmentProcessor:
 
     def process(self, chunk: int) -> Done:
         """Read, predict and write a chunk; its shards are durable when this returns."""
+        found, read = self.predict(chunk)
         started = time.monotonic()
-        core = self._work.grid.core(chunk)
-        seen = core.shift(self._work.source.origin)
+        stored = self._writer().write(self.stored_box(chunk), found.voxels)
+        seconds = (read, found.waited, found.computed, time.monotonic() - started)
+        return Done(stored, seconds, found.statistics)
+
+    def predict(self, chunk: int) -> tuple[Prediction, float]:
+        """Read and predict a chunk, and write nothing; also returns the seconds that reading took."""
+        started = time.monotonic()
+        seen = self._work.grid.core(chunk).shift(self._work.source.origin)
         read_box = self._work.layout.read_box(seen)
         shown = self._volume.read_shown(read_box, holes=self._work.source.holes)
         read = time.monotonic() - started
-        result, waited, computed = self._engine.predict(shown, read_box, seen)
-        del shown
-        started = time.monotonic()
-        stored = self._writer().write(self._stored_box(core), result)
-        return Done(stored, (read, waited, computed, time.monotonic() - started))
+        return self._engine.predict(shown, read_box, seen), read
 
-    def _stored_box(self, core: Box) -> Box:
-        channels = self._work.output.channels
+    def stored_box(self, chunk: int) -> Box:
+        """Return where a chunk's voxels lie in the stored array, channels included."""
+        core, channels = self._work.grid.core(chunk), self._work.output.channels
         return core if channels is None else Box((0, *core.start), (channels, *core.stop))
 
     def _writer(self) -> ShardWriter:

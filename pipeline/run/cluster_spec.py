@@ -66,7 +66,7 @@ def choose_workers(
             )
         if workers is not None and workers > len(machine.gpus):
             raise PlanError(f"--workers {workers}: one worker a GPU, and there are {len(machine.gpus)}")
-    most = len(machine.gpus) if device == "cuda" else _cpu_workers(machine.cores)
+    most = len(machine.gpus) if device == "cuda" else _cpu_workers(machine.cores, threads)
     count = workers or most
     gpus = machine.gpus[:count] if device == "cuda" else ()
     threads = threads or max(1, machine.cores // count)
@@ -74,6 +74,8 @@ def choose_workers(
     return ClusterSpec(count, threads, limit, gpus), device
 
 
-def _cpu_workers(cores: int) -> int:
+def _cpu_workers(cores: int, threads: int | None) -> int:
     """Return how many processes to share the cores among: a few threads each, for a network gains little from more."""
+    if threads is not None:
+        return max(1, cores // threads)
     return cores if cores <= 4 else -(-cores // 4)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InputError, ModelError
-from pipeline.geometry import Box
+from pipeline.geometry import Box, Turn
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.training.pairs import ClassIds, OpenPair
 
@@ -84,25 +84,6 @@ class PatchLayout:
     def kept(self) -> tuple[slice, ...]:
         """Slices that cut the patch out of the spatial axes of the network's output."""
         return tuple(slice(c, c + p) for c, p in zip(self.crop, self.patch, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A flip of some axes after an exchange of the last two; together they make every flip and right-angle turn.
-
-    Attributes:
-        exchange: whether y and x are exchanged first.
-        flips: whether each of the network's axes is then flipped.
-    """
-
-    exchange: bool
-    flips: tuple[bool, ...]
-
-    def apply(self, voxels: Voxels) -> Voxels:
-        """Return ``(c, *spatial)`` turned, as a view."""
-        turned = voxels.swapaxes(-1, -2) if self.exchange else voxels
-        steps = [slice(None, None, -1) if flip else slice(None) for flip in self.flips]
-        return turned[:, *steps]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
+from pipeline.geometry import Turn
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.training.pairs import ClassIds, hold, open_pairs
-from pipeline.training.patches import PatchLayout, PatchStream, Turn
+from pipeline.training.patches import PatchLayout, PatchStream
 
 VALID = UNetArchitecture(classes=2, depth=3, width=4)
 SAME = UNetArchitecture(classes=2, depth=3, width=4, padding="same")
