@@ -10,7 +10,7 @@ import click
 
 import pipeline
 from pipeline.cli.options import Console, TerminalListener, job_command, print_json
-from pipeline.cli.texts import count, duration, size, split, table
+from pipeline.cli.texts import count, duration, seams_text, size, split, table
 from pipeline.config import SegmentJob
 from pipeline.errors import DamageError
 
@@ -117,7 +117,7 @@ def _plan_text(plan: dict[str, Any]) -> str:
                 "tiles",
                 f"{plan['tiles']} of {plan['tile']}, network input {plan['tile_input']}, batch {plan['batch']}",
             ),
-            ("halo", f"{plan['halo']}, stride {plan['stride']}: exact, stitched equals whole"),
+            *_tiling_rows(plan),
             ("read", f"{size(plan['bytes_read'])} (decoded), {plan['read_amplification']} times the region"),
             ("written", f"{size(plan['bytes_written'])} (before compression)"),
             ("workers", f"{plan['workers']} x {plan['threads']} thread(s), {plan['device']}, {plan['precision']}"),
@@ -126,6 +126,15 @@ def _plan_text(plan: dict[str, Any]) -> str:
             ("run", plan["fingerprint"]),
         ]
     )
+
+
+def _tiling_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say how tiles become the whole, and why not exactly where they do not."""
+    turns = [] if plan["tta"] == "none" else [("turns", f"mean over {plan['tta']} flips and turns (--tta)")]
+    if plan["exact"]:
+        return [("halo", f"{plan['halo']}, stride {plan['stride']}: exact, stitched equals whole"), *turns]
+    rows = [("overlap", f"{plan['overlap']}, blended ({plan['blend']}): NOT exact, seams are measured")]
+    return rows + [("because", reason) for reason in plan["reasons"]] + turns
 
 
 def _status_text(found: dict[str, Any]) -> str:
@@ -139,6 +148,8 @@ def _status_text(found: dict[str, Any]) -> str:
             f"{size(found['peak_memory'])} peak of a worker, {size(found['predicted_memory'] or 0)} planned",
         ),
     ]
+    if found["seams"]:
+        rows.append(("seams", seams_text(found["seams"])))
     shown = found["failures"][:10]
     rows += [(f"failed {f['position']}", f"{f['attempts']} attempt(s): {f['error']}") for f in shown]
     if found["failed"] > len(shown):

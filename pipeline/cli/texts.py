@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -45,3 +46,11 @@ def split(seconds: dict[str, float]) -> str:
         return "no time yet"
     parts = [f"{name} {100 * seconds[name] / busy:.0f} %" for name in ("read", "compute", "write")]
     return ", ".join(parts)
+
+
+def seams_text(found: Mapping[str, Any]) -> str:
+    """Return how overlapping tiles disagree, as a sentence."""
+    return (
+        f"where tiles overlap, scores differ by {found['mean_spread']:.3g} in the mean (largest"
+        f" {found['largest_spread']:.3g}), and the class in {100 * found['changed_share']:.2g} % of the voxels"
+    )

@@ -2,10 +2,10 @@
 
 Along one axis, with tiles that yield 8 voxels and overlap by 2 (a step of 6)::
 
-    voxel        -1 0 1 2 3 4 5 6 7 8 9 ...
-    tile 0       |---------------|                  starts half an overlap before voxel 0
-    tile 1                   |---------------|
-    core (one chunk's)             |cccc|           lies under tile 1 alone; its neighbours under tiles 0 and 1
+    voxel       -2 -1 0 1 2 3 4 5 6 7 8 9 ...
+    tile 0       |---------------|                  begins an overlap before voxel 0, so that the volume's
+    tile 1                   |---------------|      border does not lie at a tile's
+    core (one chunk's)     |ccccc|                  lies under both
 
 Where a tile lies depends on the volume alone, never on the chunk or the region. A chunk computes every tile that
 reaches into its core, with the tiles in C order; so a voxel's weighted mean is made of the same tiles in the same
@@ -128,9 +128,7 @@ class BlendLayout:
 
     def _starts(self, axis: int, start: int, stop: int) -> range:
         """Return where the tiles that share a voxel with ``[start, stop)`` begin along an axis."""
-        tile, step = self.tile[axis], self.steps[axis]
-        stride = self.reaches[axis].stride
-        lead = self.overlap[axis] // 2 // stride * stride
+        tile, step, lead = self.tile[axis], self.steps[axis], self.overlap[axis]
         first = (start + lead - tile) // step + 1
         last = (stop - 1 + lead) // step
         return range(first * step - lead, last * step - lead + 1, step)

@@ -11,12 +11,9 @@ import torch
 
 from pipeline.geometry import Box, Tile
 from pipeline.predict.output import OutputSpec
+from pipeline.run.seams import CHANGED, LARGEST, OVERLAPPED, SPREAD
 
 Voxels = npt.NDArray[Any]
-
-OVERLAPPED, SPREAD, LARGEST, CHANGED = "overlapped", "spread", "largest_spread", "changed"
-"""Keys of what overlapping tiles say of each other in a chunk: voxels under several tiles; the sum over them of the
-range of their scores; the largest range; voxels to which they give different classes."""
 
 
 class Stitch(Protocol):

@@ -21,6 +21,8 @@ _WORKER_CONFIG = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    # Dask's profile of its own tasks takes 40 MiB and grows for an hour; the ledger says where time goes.
+    "distributed.worker.profile.enabled": False,
 }
 
 _SCHEDULER_CONFIG = {

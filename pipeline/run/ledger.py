@@ -1,6 +1,7 @@
 """The ledger: what has happened to each chunk of a run, as arrays in memory over the journal on disk.
 
-A chunk costs 19 bytes here, so a million chunks fit in 19 MB; only failures keep their whole record.
+A chunk costs 19 bytes here, so a million chunks fit in 19 MB, and 8 more for each number that its work counts; only
+failures keep their whole record.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Ledger:
         self._states = np.zeros(total, dtype=np.uint8)
         self._attempts = np.zeros(total, dtype=np.uint16)
         self._digests = np.zeros((total, 16), dtype=np.uint8)
+        self._statistics: dict[str, npt.NDArray[np.float64]] = {}
         self._journal: Journal | None = None
         self._lock = threading.Lock()
         for record in replay(folder):
@@ -100,6 +102,14 @@ class Ledger:
         counts = self.counts()
         return counts[DONE] + counts[SKIPPED] == self.total
 
+    def statistics(self) -> dict[str, tuple[float, float]]:
+        """Return the sum and the largest value of each statistic over the chunks that are done."""
+        done = self._states == _CODE[DONE]
+        return {
+            key: (float(values.sum(where=done)), float(values.max(where=done, initial=0.0)))
+            for key, values in self._statistics.items()
+        }
+
     def root_digest(self) -> str:
         """Return the digest over every chunk's state and digest, in order: equal for equal results."""
         total = hashlib.blake2b(digest_size=32)
@@ -136,5 +146,9 @@ class Ledger:
         elif record.state == DONE:
             self._digests[chunk] = np.frombuffer(record.digest, dtype=np.uint8)
             self.stored_bytes += sum(s.size for s in record.done.stored)
+            for key, value in (record.done.statistics or {}).items():
+                if key not in self._statistics:
+                    self._statistics[key] = np.zeros(self.total)
+                self._statistics[key][chunk] = value
             for phase, seconds in zip(PHASES, record.done.seconds, strict=True):
                 self.seconds[phase] += seconds

@@ -23,12 +23,12 @@ class Done:
     Attributes:
         stored: the objects that were written.
         seconds: per phase, in the order of :data:`PHASES`.
-        statistics: sums that add over chunks, JSON-ready; None where the work has none.
+        statistics: numbers of the chunk by name; None where the work has none.
     """
 
     stored: tuple[Stored, ...] = ()
     seconds: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    statistics: dict[str, Any] | None = None
+    statistics: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pipeline.geometry import Grid
 from pipeline.run.folder import RunFolder
 from pipeline.run.ledger import Ledger
 from pipeline.run.records import DONE, STATES
+from pipeline.run.seams import seams
 
 SHOWN_FAILURES = 1000
 
@@ -20,7 +21,8 @@ def status(output: Path) -> dict[str, Any]:
 
     Keys: ``state`` (``incomplete`` or ``sealed``), ``total``, ``done``, ``failed``, ``skipped``, ``pending``,
     ``failures`` (chunk, its position on the grid, attempts, kind, error), ``seconds`` a phase summed over
-    workers, ``voxels`` done, ``peak_memory`` of a worker and ``predicted_memory`` in bytes, ``fingerprint``.
+    workers, ``seams`` (how overlapping tiles disagree, see :func:`pipeline.run.seams.seams`; None where tiles are
+    exact), ``voxels`` done, ``peak_memory`` of a worker and ``predicted_memory`` in bytes, ``fingerprint``.
 
     Raises:
         InputError: there is no run at this output.
@@ -45,6 +47,7 @@ def status(output: Path) -> dict[str, Any]:
         "state": "sealed" if folder.is_sealed else "incomplete",
         "fingerprint": recorded["fingerprint"],
         **ledger.summary(),
+        "seams": seams(ledger.statistics()),
         "voxels": _voxels_done(ledger, grid),
         "predicted_memory": recorded.get("plan", {}).get("memory", {}).get("peak"),
         "damaged_lines": ledger.damaged_lines,

@@ -1,0 +1,40 @@
+"""How much overlapping tiles disagree: numbers of each chunk that add, and what they say of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+OVERLAPPED = "overlapped"
+"""Voxels of a chunk that lie under several tiles."""
+
+SPREAD = "spread"
+"""Sum over them of the range (largest minus smallest) of what the tiles say, in the class where it is largest."""
+
+LARGEST = "largest_spread"
+"""The largest such range in the chunk."""
+
+CHANGED = "changed"
+"""Voxels of a chunk to which tiles give different classes."""
+
+
+def seams(statistics: Mapping[str, tuple[float, float]]) -> dict[str, Any] | None:
+    """Return what overlapping tiles say of each other over a whole run; None where tiles do not overlap.
+
+    Args:
+        statistics: sum and largest value over all chunks, by key.
+
+    Returns:
+        ``overlapped`` and ``changed`` voxels, ``changed_share`` of the overlapped ones, and the ``mean_spread`` and
+        ``largest_spread`` of scores (probabilities, or the raw output where that is stored).
+    """
+    if OVERLAPPED not in statistics:
+        return None
+    overlapped, changed = statistics[OVERLAPPED][0], statistics[CHANGED][0]
+    return {
+        "overlapped": int(overlapped),
+        "changed": int(changed),
+        "changed_share": changed / overlapped if overlapped else 0.0,
+        "mean_spread": statistics[SPREAD][0] / overlapped if overlapped else 0.0,
+        "largest_spread": statistics[LARGEST][1],
+    }
