@@ -10,11 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.config import EvaluateJob, IngestJob, Pair, SegmentJob, TrainJob
+    from pipeline.config import CheckJob, ConvertJob, EvaluateJob, IngestJob, Pair, SegmentJob, TrainJob
     from pipeline.errors import OvertileError
+    from pipeline.jobs.check import check_model
+    from pipeline.jobs.convert import convert
     from pipeline.jobs.evaluation import evaluate
     from pipeline.jobs.ingest import ingest
     from pipeline.jobs.planning import plan
+    from pipeline.jobs.replay import replay
     from pipeline.jobs.reporting import report
     from pipeline.jobs.segment import rerun, segment
     from pipeline.jobs.training import train
@@ -23,16 +26,21 @@ if TYPE_CHECKING:
     from pipeline.volume.info import info
 
 _HOMES = {
+    "CheckJob": "pipeline.config",
+    "ConvertJob": "pipeline.config",
     "EvaluateJob": "pipeline.config",
     "IngestJob": "pipeline.config",
     "OvertileError": "pipeline.errors",
     "Pair": "pipeline.config",
     "SegmentJob": "pipeline.config",
     "TrainJob": "pipeline.config",
+    "check_model": "pipeline.jobs.check",
+    "convert": "pipeline.jobs.convert",
     "evaluate": "pipeline.jobs.evaluation",
     "info": "pipeline.volume.info",
     "ingest": "pipeline.jobs.ingest",
     "plan": "pipeline.jobs.planning",
+    "replay": "pipeline.jobs.replay",
     "report": "pipeline.jobs.reporting",
     "rerun": "pipeline.jobs.segment",
     "segment": "pipeline.jobs.segment",
@@ -42,16 +50,21 @@ _HOMES = {
 }
 
 __all__ = [
+    "CheckJob",
+    "ConvertJob",
     "EvaluateJob",
     "IngestJob",
     "OvertileError",
     "Pair",
     "SegmentJob",
     "TrainJob",
+    "check_model",
+    "convert",
     "evaluate",
     "info",
     "ingest",
     "plan",
+    "replay",
     "report",
     "rerun",
     "segment",

@@ -26,6 +26,7 @@ from pydantic import (
 
 from pipeline.errors import InputError
 from pipeline.model.architecture import UNetArchitecture
+from pipeline.model.network import OutputMeaning
 
 Kind = Literal["labels", "probabilities", "logits"]
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
@@ -40,6 +41,13 @@ def _voxels(value: Any) -> Any:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     return (value,) if isinstance(value, int) else value
+
+
+def _numbers(value: Any) -> Any:
+    """Accept ``"0.5,0.5"`` or one number for a list of numbers."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return (value,) if isinstance(value, int | float) else value
 
 
 def _names(value: Any) -> Any:
@@ -74,6 +82,7 @@ Positive = Annotated[int, Field(ge=1)]
 Overlap = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_voxels)]
 Voxels = Annotated[tuple[Positive, ...], BeforeValidator(_voxels)]
 Ranges = Annotated[tuple[tuple[int | None, int | None], ...], BeforeValidator(_ranges)]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 
@@ -194,6 +203,22 @@ class TrainJob(Job):
         return self
 
 
+class CheckJob(Job):
+    """Try a checkpoint on a part of a volume, whole and tiled."""
+
+    model: str = Field(description="checkpoint (.safetensors)")
+    input: str = Field(description="volume to try it on")
+    axes: str | None = Field(
+        None, description="names of the input's stored axes (cyx, zyx ...), where it has none"
+    )
+    level: int = Field(0, ge=0, description="resolution level of the input; 0 is the finest")
+    region: Ranges | None = Field(
+        None, description="the part, spatial axes: 0:1000,500:2500; a corner if left out"
+    )
+    precision: Precision = Field("auto", description="arithmetic of the network; auto is float32")
+    device: Device = Field("auto", description="where the network runs")
+
+
 class EvaluateJob(Job):
     """Measure a prediction against a target."""
 
@@ -206,6 +231,57 @@ class EvaluateJob(Job):
     )
     ignore: int | None = Field(None, description="target value that is not counted")
     threads: Positive = Field(2, description="chunks that are compared at once")
+
+
+class ConvertJob(Job):
+    """Make a checkpoint of a network of somebody else."""
+
+    weights: str = Field(
+        description="state_dict (.safetensors; .pt/.pth with trust), or a bioimage.io package (.zip, folder, yaml)"
+    )
+    output: str = Field(description="checkpoint to write (.safetensors)")
+    constructor: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="what makes the network, module:callable: monai.networks.nets:UNet",
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the constructor")
+    dims: int | None = Field(
+        None, ge=2, le=3, description="spatial axes, 2 or 3; else of the network's first convolution"
+    )
+    in_channels: Positive | None = Field(
+        None, description="channels of the volume; else of the network's first convolution"
+    )
+    classes: Names | None = Field(None, description="names of the class ids: background,nucleus")
+    output_meaning: OutputMeaning | None = Field(
+        None, description="what the network gives; logits, if nothing says"
+    )
+    mean: Numbers | None = Field(None, description="mean of each channel, in the volume's values: 120.5,98")
+    std: Numbers | None = Field(None, description="standard deviation of each channel, in the volume's values")
+    axes: Literal["yx", "zyx"] | None = Field(None, description="the network's spatial axes")
+    voxel_size: Numbers | None = Field(
+        None, description="voxel size of the training data along each axis: 0.5,0.5"
+    )
+    unit: str | None = Field(None, description="unit of the voxel size: micrometer")
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="probability from which a sigmoid says foreground; 0.5, if nothing says"
+    )
+    trust: Names = Field((), description="digests of files that you vouch for: sha256:...")
+    time_limit: float = Field(300.0, gt=0, description="seconds for building and measuring the network")
+    memory_limit: Bytes | None = Field(
+        None, description="memory for building and measuring it: 4GiB; else three quarters of this machine's"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std are given together or not at all")
+        if self.axes is not None and self.dims is not None and len(self.axes) != self.dims:
+            raise ValueError(f"axes {self.axes} are not {self.dims} dims")
+        for trusted in self.trust:
+            if not re.fullmatch(r"sha256:[0-9a-f]{64}", trusted):
+                raise ValueError(f"trust {trusted!r} is not a digest: sha256: and 64 hexadecimal digits")
+        return self
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)

@@ -74,22 +74,52 @@ def status_command(output: str, as_json: bool) -> None:
 
 @click.command("verify")
 @click.argument("output")
+@click.option(
+    "--replay", type=click.IntRange(min=1), metavar="N", help="compute N random chunks again, and compare"
+)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON document to stdout")
-def verify_command(output: str, as_json: bool) -> None:
+def verify_command(output: str, replay: int | None, as_json: bool) -> None:
     r"""Compare every stored byte of a result with what its run recorded, and decode it.
 
     \b
     Example:
-      overtile verify nuclei.zarr
+      overtile verify nuclei.zarr --replay 5
     """
     found = pipeline.verify(Path(output)).to_json()
+    if replay is not None:
+        found["replay"] = _replay(output, replay)
+        found["ok"] = found["ok"] and not found["replay"]["differ"]
     if as_json:
         print_json(found)
     else:
-        click.echo(table([(k, v) for k, v in found.items() if not isinstance(v, dict) and v not in (None, [])]))
+        rows = [(k, v) for k, v in found.items() if not isinstance(v, dict) and v not in (None, [])]
+        click.echo(table(rows + _replay_rows(found.get("replay"))))
+    replayed = found.get("replay")
+    if replayed and replayed["differ"]:
+        raise DamageError(
+            f"{output}: {replayed['differ']} of {replayed['replayed']} recomputed chunks differ from what is stored,"
+            f" first {replayed['differing'][0]['position']}"
+        )
     if not found["ok"]:
         counts = ", ".join(f"{n} {name}" for name, n in found["counts"].items() if n)
         raise DamageError(f"{output}: {counts or 'the root digest differs from the seal'}")
+
+
+def _replay(output: str, count: int) -> dict[str, Any]:
+    with TerminalListener() as listener:
+        return pipeline.replay(output, count, listener=listener)
+
+
+def _replay_rows(found: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    rows = [
+        ("replayed", f"{found['replayed']} chunks ({', '.join(found['positions'])}), {found['differ']} differ")
+    ]
+    return rows + [
+        (f"differs {each['position']}", f"{each['voxels']:,} values, by {each['largest']:g} at most")
+        for each in found["differing"][:10]
+    ]
 
 
 def _finish(output: str, as_json: bool, work: Any) -> None:

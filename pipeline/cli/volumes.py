@@ -1,4 +1,4 @@
-"""``overtile ingest, info`` and ``overtile model info``: bring volumes in, and look at volumes and models."""
+"""``overtile ingest`` and ``overtile info``: bring volumes in, and look at them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pipeline
 from pipeline.cli.options import Console, TerminalListener, job_command, print_json
 from pipeline.cli.texts import size, table
 from pipeline.config import IngestJob
-from pipeline.model.checkpoint import describe
 
 
 @job_command(
@@ -52,28 +51,6 @@ def info_command(path: str, level: int, axes: str | None, as_json: bool) -> None
         click.echo(_info_text(found))
 
 
-@click.group("model")
-def model_command() -> None:
-    """Look at checkpoints."""
-
-
-@model_command.command("info")
-@click.argument("checkpoint")
-@click.option("--json", "as_json", is_flag=True, help="print one JSON document to stdout")
-def model_info(checkpoint: str, as_json: bool) -> None:
-    r"""Say what a checkpoint is: network, classes, normalisation, halo, stride, whether it can be tiled exactly.
-
-    \b
-    Example:
-      overtile model info nuclei.safetensors
-    """
-    found = describe(checkpoint)
-    if as_json:
-        print_json(found)
-    else:
-        click.echo(table([(key, _text(value)) for key, value in found.items() if value not in (None, [])]))
-
-
 def _info_text(found: dict[str, Any]) -> str:
     missing, chunks = found["missing_chunks"], found["stored_chunks"]
     version = f"OME-Zarr {found['ome_version']}, " if found["ome_version"] else ""
@@ -98,9 +75,3 @@ def _info_text(found: dict[str, Any]) -> str:
 
 def _by(values: list[Any]) -> str:
     return " x ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k}={v}" for k, v in value.items())
-    return str(value)

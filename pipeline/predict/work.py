@@ -68,7 +68,6 @@ class SegmentProcessor:
     def __init__(self, work: SegmentWork, worker_threads: int) -> None:
         self._work = work
         self._volume = open_volume(work.source.url, level=work.source.level, axes=work.source.axes)
-        self._array = zarr.open_array(store=work.array, mode="r+")
         self._engine = Engine(work.engine, work.layout, work.output, worker_threads=worker_threads)
         self._local = threading.local()
 
@@ -97,6 +96,6 @@ class SegmentProcessor:
     def _writer(self) -> ShardWriter:
         """Return this thread's writer."""
         if not hasattr(self._local, "writer"):
-            self._local.writer = ShardWriter(self._array)
+            self._local.writer = ShardWriter(zarr.open_array(store=self._work.array, mode="r+"))
         writer: ShardWriter = self._local.writer
         return writer

@@ -21,9 +21,7 @@ def model_facts(run: Recorded) -> tuple[Rows, str | None]:
     recorded = run.document["identity"]["model"]["digest"]
     known: Rows = [
         ("Classes", ", ".join(run.classes)),
-        ("Halo", _per_axis(plan["halo"])),
-        ("Stride", _per_axis(plan["stride"])),
-        ("Tiling", _tiling(plan)),
+        *_tiling(plan),
         ("Digest", recorded),
     ]
     try:
@@ -100,19 +98,32 @@ def origin_facts(run: Recorded) -> Rows:
 
 
 def _network(architecture: dict[str, Any]) -> str:
+    ends = f"{architecture['in_channels']} in and {architecture['classes']} out"
+    if architecture["kind"] == "constructor":
+        arguments = ", ".join(f"{name}={value!r}" for name, value in architecture["arguments"].items())
+        return f"{architecture['dims']}-D {architecture['constructor']}({arguments}), {ends}"
     extra = "" if architecture["norm"] == "none" else f", {architecture['norm']} normalisation"
     joined = {"concat": "concatenating skips", "add": "adding skips", "none": "no skips"}[architecture["skip"]]
     return (
         f"{architecture['dims']}-D U-Net, {architecture['depth']} levels, {architecture['width']} channels at the first"
-        f" level, {architecture['in_channels']} in and {architecture['classes']} out, {architecture['padding']}"
-        f" padding, {joined}{extra}"
+        f" level, {ends}, {architecture['padding']} padding, {joined}{extra}"
     )
 
 
-def _tiling(plan: dict[str, Any]) -> str:
-    if plan.get("exact"):
-        return "exact: the stitched result is what the network says of the whole image at once"
-    return "blended: this network cannot be tiled exactly"
+def _tiling(plan: dict[str, Any]) -> Rows:
+    """Return how tiles became the whole, and what keeps the network from being exact."""
+    turns = {"none": "none", "flips": "mean over all flips", "all": "mean over all flips and right-angle turns"}
+    rows: Rows = []
+    if plan["exact"]:
+        rows += [("Halo", _per_axis(plan["halo"])), ("Stride", _per_axis(plan["stride"]))]
+        rows.append(("Tiling", "exact: the stitched result is what the network says of the whole image at once"))
+    else:
+        shared = " and ".join(map(str, plan["overlap"]))
+        rows.append(
+            ("Tiling", f"not exact: tiles overlap by {shared} voxels and are blended ({plan['blend']} weights)")
+        )
+        rows += [("Because", reason) for reason in plan["reasons"]]
+    return rows if plan["tta"] == "none" else [*rows, ("Turns", turns[plan["tta"]])]
 
 
 def _normalisation(found: dict[str, Any]) -> str:

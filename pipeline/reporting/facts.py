@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.reporting.recorded import Recorded
 from pipeline.reporting.words import about, by, duration, percent, seconds_between, size, whole
+from pipeline.run.seams import seams
 
 SHOWN_STATES = ("done", "failed", "skipped", "pending")
 """The states of a chunk in the order in which they are told."""
@@ -60,6 +61,21 @@ def state_text(run: Recorded) -> tuple[str, str]:
         )
     return "Incomplete", (
         f"Of {whole(total)} chunks, {' and '.join(lacking)}. Running the same command again does only what is lacking."
+    )
+
+
+def tiling_sentence(run: Recorded) -> str:
+    """Return whether the result is exact, and if it is not, by how much overlapping tiles disagree."""
+    if run.plan["exact"]:
+        return "The result is exact: chunk by chunk, it is what the network says of the whole image at once."
+    found = seams(run.ledger.statistics())
+    said = "The result is blended from overlapping tiles, and not exact."
+    if not found or not found["overlapped"]:
+        return f"{said} No voxel lies under two tiles, so their disagreement was not measured."
+    return (
+        f"{said} Where tiles overlap ({whole(found['overlapped'])} voxels), their scores differ by"
+        f" {found['mean_spread']:.3g} in the mean and {found['largest_spread']:.3g} at most, and they give another"
+        f" class in {percent(found['changed_share'])} of the voxels."
     )
 
 

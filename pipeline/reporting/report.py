@@ -79,7 +79,7 @@ def _content(run: Recorded, album: Album, measured: Measured | None) -> dict[str
         "state": state,
         "state_sentence": sentence,
         "headline": _headline(run, measured),
-        "exact": bool(run.plan.get("exact")),
+        "tiling": facts.tiling_sentence(run),
         "classes": _classes(run, album),
         "album": album,
         "flat": len(run.grid.shape) == 2,

@@ -3,16 +3,20 @@
 import os
 from pathlib import Path
 
+import odd_networks
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from zoo import ARGUMENTS, CODE, CONSTRUCTOR, fake_analyse, monai_unet
 
 from pipeline.errors import EnvironmentFaultError, ModelError
 from pipeline.model import weights
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.model.checkpoint import CheckpointHeader, Normalisation, digest, read_header
+from pipeline.model.constructed import ConstructedArchitecture
+from pipeline.model.constructors import VARIABLE, call_constructor, code_name
 from pipeline.model.unet import UNet
-from pipeline.model.weights import load_model, save_checkpoint
+from pipeline.model.weights import fill, load_model, save_checkpoint
 
 ARCHITECTURE = UNetArchitecture(depth=2, width=2, padding="same", norm="batch")
 
@@ -169,3 +173,113 @@ def test_tensors_that_cannot_be_read_are_refused(saved: Path, monkeypatch: pytes
     monkeypatch.setattr(weights, "load_file", torn)
     with pytest.raises(ModelError, match=r"tensors of .* cannot be read"):
         load_model(saved)
+
+
+def constructed(constructor: str, network: torch.nn.Module, **arguments: object) -> CheckpointHeader:
+    """Return the header of a network of somebody else, of two channels out."""
+    inputs = next(network.parameters()).shape[1]
+    found = fake_analyse(network, dims=2, in_channels=inputs)
+    return CheckpointHeader(
+        architecture=ConstructedArchitecture(
+            constructor=constructor,
+            arguments=arguments,
+            dims=2,
+            in_channels=inputs,
+            classes=found.outputs,
+            analysis=found.analysis,
+        ),
+        normalisation=Normalisation(mean=(0.0,) * inputs, std=(1.0,) * inputs),
+        classes=("background", "foreground"),
+        axes="yx",
+    )
+
+
+@pytest.fixture
+def _odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "odd_networks")
+
+
+@pytest.mark.parametrize(
+    ("constructor", "network"),
+    [
+        (CONSTRUCTOR, monai_unet()),
+        ("odd_networks:Plain", odd_networks.Plain()),
+        ("odd_networks:Tied", odd_networks.Tied()),
+        ("odd_networks:Buffered", odd_networks.Buffered()),
+    ],
+)
+@pytest.mark.usefixtures("_odd")
+def test_networks_of_others_come_back_as_they_were(
+    tmp_path: Path, constructor: str, network: torch.nn.Module
+) -> None:
+    path = tmp_path / "a.safetensors"
+    said = constructed(constructor, network.eval(), **(ARGUMENTS if constructor == CONSTRUCTOR else {}))
+    assert save_checkpoint(path, network, said) == digest(path)
+    loaded = load_model(path)
+    image = torch.randn(1, said.architecture.in_channels, 16, 16)
+    assert torch.equal(loaded(image), network(image))
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert load_model(path, dtype=torch.bfloat16)(image.bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_network_of_others_is_not_built_where_it_is_not_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, path = odd_networks.Plain(), tmp_path / "a"
+    allowed = frozenset({"odd_networks"})
+    save_checkpoint(path, network, constructed("odd_networks:Plain", network), allowed=allowed)
+    assert torch.equal(load_model(path, allowed=allowed).layer.bias, network.layer.bias)
+    with pytest.raises(ModelError, match=f"odd_networks:Plain is not allowed.*{VARIABLE}"):
+        load_model(path)
+
+
+def test_code_travels_in_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, path = CODE.encode(), tmp_path / "a"
+    name = code_name(code)
+    allowed = frozenset({name.replace("_", ":")})
+    network = call_constructor(f"{name}:Blur", {"channels": 2}, code=code, allowed=allowed)
+    save_checkpoint(path, network, constructed(f"{name}:Blur", network, channels=2), code=code, allowed=allowed)
+    with pytest.raises(ModelError, match="not allowed here"):
+        load_model(path)
+    monkeypatch.setenv(VARIABLE, next(iter(allowed)))
+    assert torch.equal(load_model(path).layer.weight, network.layer.weight)
+
+
+@pytest.mark.usefixtures("_odd")
+def test_tensors_of_others_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    save_checkpoint(path, odd_networks.Plain(), constructed("odd_networks:Plain", odd_networks.Plain()))
+    said = read_header(path)
+    good = load_file(path)
+    for tensors, message in [
+        ({"layer.bias": good["layer.bias"]}, "lacks tensors that its architecture has: layer.weight"),
+        ({**good, "more": torch.zeros(1)}, "has tensors that its architecture has not: more"),
+        ({**good, "layer.bias": torch.zeros(3)}, r"layer.bias as torch.float32 \(3,\)"),
+        ({**good, "layer.bias": torch.full((2,), torch.nan)}, "layer.bias that are not finite"),
+    ]:
+        save_file(tensors, path, metadata=said.to_metadata())
+        with pytest.raises(ModelError, match=f"The checkpoint .*{message}"):
+            load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (odd_networks.Changing(), "tensor layer.bias, but its network holds other values after loading"),
+        (odd_networks.Stubborn(), "cannot be loaded by its network: LookupError: not today"),
+        (odd_networks.Extra(), r"stores more than tensors \(_extra_state\)"),
+    ],
+)
+def test_a_network_that_does_not_hold_what_it_loads_is_refused(network: torch.nn.Module, said: str) -> None:
+    tensors = odd_networks.Plain().state_dict()
+    with pytest.raises(ModelError, match=said):
+        fill(network, tensors, "The file a")
+
+
+def test_two_values_for_one_tensor_are_refused() -> None:
+    network = odd_networks.Tied()
+    tensors = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    tensors["again.weight"] += 1
+    with pytest.raises(ModelError, match=r"one tensor several names, for which there are different values"):
+        fill(odd_networks.Tied(), tensors, "The file a")

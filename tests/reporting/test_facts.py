@@ -9,6 +9,7 @@ from pipeline.cli.segment import plan_command
 from pipeline.reporting import card, facts
 from pipeline.reporting.recorded import read_run
 from pipeline.reporting.words import NO_BREAK
+from pipeline.run.records import Done, Record
 
 
 @pytest.fixture
@@ -84,3 +85,25 @@ def test_the_model_is_told(run):
     assert found["Tiling"].startswith("exact")
     assert found["Digest"].startswith("sha256:")
     assert found["Normalisation"] == "(voxel − mean) / std: 100 / 50"
+
+
+def test_a_blended_result_says_so_and_by_how_much_its_tiles_disagree(tmp_path):
+    settings = {"mode": "blend", "tile": (32, 32), "overlap": (16, 16), "tta": "flips"}
+    found = read_run(make_run(tmp_path, np.zeros((64, 128), "u1"), pyramid=False, **settings))
+    assert "disagreement was not measured" in facts.tiling_sentence(found)
+    told = {"overlapped": 200, "spread": 10.0, "largest_spread": 0.5, "changed": 3}
+    found.ledger.append([Record(0, "done", 2, Done(statistics=told))])
+    said = facts.tiling_sentence(found).replace(NO_BREAK, " ")
+    assert "blended from overlapping tiles, and not exact" in said
+    assert "(200 voxels), their scores differ by 0.05 in the mean and 0.5 at most" in said
+    assert "another class in 1.5 % of the voxels" in said
+    rows = dict(card.model_facts(found)[0])
+    assert rows["Tiling"] == "not exact: tiles overlap by 16 and 16 voxels and are blended (gaussian weights)"
+    assert rows["Turns"] == "mean over all flips"
+    assert "--mode blend" in card.command(found)
+
+
+def test_a_network_of_somebody_else_is_named_by_its_constructor():
+    network = {"kind": "constructor", "dims": 2, "constructor": "monai.networks.nets:UNet", "in_channels": 1,
+               "arguments": {"spatial_dims": 2}, "classes": 3}  # fmt: skip
+    assert card._network(network) == "2-D monai.networks.nets:UNet(spatial_dims=2), 1 in and 3 out"
