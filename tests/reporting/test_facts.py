@@ -93,6 +93,7 @@ def test_a_blended_result_says_so_and_by_how_much_its_tiles_disagree(tmp_path):
     assert "disagreement was not measured" in facts.tiling_sentence(found)
     told = {"overlapped": 200, "spread": 10.0, "largest_spread": 0.5, "changed": 3}
     found.ledger.append([Record(0, "done", 2, Done(statistics=told))])
+    found.ledger.close()
     said = facts.tiling_sentence(found).replace(NO_BREAK, " ")
     assert "blended from overlapping tiles, and not exact" in said
     assert "(200 voxels), their scores differ by 0.05 in the mean and 0.5 at most" in said

@@ -247,3 +247,14 @@ def test_a_hundred_thousand_records(tmp_path):
     assert ledger.stored_bytes == 10 * (total - 500)
     arrays = [value for value in vars(ledger).values() if isinstance(value, np.ndarray)]
     assert sum(array.nbytes for array in arrays) == 19 * total
+
+
+def test_statistics_are_of_the_chunks_that_are_done(ledger):
+    def counted(chunk, **values):
+        return Record(chunk, DONE, 1, Done(statistics=values))
+
+    assert ledger.statistics() == {}
+    ledger.append([counted(0, changed=3, largest=0.5), counted(1, changed=4, largest=0.25), done(2)])
+    assert ledger.statistics() == {"changed": (7, 4), "largest": (0.75, 0.5)}
+    ledger.append([counted(0, changed=1, largest=0.0), failed(1)])
+    assert ledger.statistics() == {"changed": (1, 1), "largest": (0, 0)}
