@@ -5,8 +5,8 @@ import sys
 
 import pytest
 import torch
+from foreign_models import ARGUMENTS, CODE, CONSTRUCTOR, fake_analyse, monai_unet
 from odd_networks import Plain
-from zoo import ARGUMENTS, CODE, CONSTRUCTOR, fake_analyse, monai_unet
 
 from pipeline.errors import ModelError
 from pipeline.model.architecture import UNetArchitecture

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 import yaml
-from zoo import ARGUMENTS, CONSTRUCTOR, Package, sha256, trust
+from foreign_models import ARGUMENTS, CONSTRUCTOR, Package, sha256, trust
 
 from pipeline.errors import ModelError
 from pipeline.model.constructors import code_name

@@ -3,7 +3,7 @@
 import zipfile
 
 import pytest
-from zoo import sha256, zipped
+from foreign_models import sha256, zipped
 
 from pipeline.errors import ModelError
 from pipeline.model.foreign import package

@@ -9,9 +9,9 @@ from pathlib import Path
 import odd_networks
 import pytest
 import torch
+from foreign_models import trust
 from safetensors.torch import save_file
 from torch import Tensor
-from zoo import trust
 
 from pipeline.errors import ModelError
 from pipeline.model.foreign.states import check_file, match_names, read_tensors

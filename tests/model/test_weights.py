@@ -6,8 +6,8 @@ from pathlib import Path
 import odd_networks
 import pytest
 import torch
+from foreign_models import ARGUMENTS, CODE, CONSTRUCTOR, fake_analyse, monai_unet
 from safetensors.torch import load_file, save_file
-from zoo import ARGUMENTS, CODE, CONSTRUCTOR, fake_analyse, monai_unet
 
 from pipeline.errors import EnvironmentFaultError, ModelError
 from pipeline.model import weights

@@ -82,13 +82,14 @@ def build(described: Described, target: Path, *, analyse: Analyse) -> dict[str, 
     loaded = load_model(target, allowed=built.allowed)
     sample = _sample(channels, [axis.reach() for axis in findings.analysis.reaches])
     output = run(network, sample)
+    meaning = check_meaning(output, header.architecture)
     if not torch.equal(output, run(loaded, sample)):
         raise ModelError(
             "The network gives another output after it was written and read again: it keeps state that is not in its"
             " state_dict (a plain tensor, or a buffer that is drawn at random and not stored). Make that a"
             " parameter or a stored buffer."
         )
-    notes = [*described.notes, *built.notes, *check_meaning(output, header.architecture)]
+    notes = [*described.notes, *built.notes, *meaning]
     difference = None
     if described.reference is not None:
         difference = check_reference(described.reference, lambda x: run(loaded, x), header.normalisation)

@@ -95,7 +95,7 @@ def match_names(tensors: Mapping[str, Tensor], network: nn.Module) -> tuple[dict
     Returns:
         The tensors (which may still not fit), and what was done to their names.
     """
-    state = network.state_dict(keep_vars=True)
+    state = {n: t for n, t in network.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     notes, found, prefix = [], dict(tensors), ""
     for taken, shorter in _without_prefixes(tensors):
         if len(shorter.keys() & state.keys()) > len(found.keys() & state.keys()):
