@@ -43,8 +43,9 @@ def test_planning_imports_no_torch():
 
 def test_public_names():
     assert sorted(pipeline.__all__) == [
-        "EvaluateJob", "IngestJob", "OvertileError", "Pair", "SegmentJob", "TrainJob", "evaluate", "info", "ingest",
-        "plan", "report", "rerun", "segment", "status", "train", "verify",
+        "CheckJob", "ConvertJob", "EvaluateJob", "IngestJob", "OvertileError", "Pair", "SegmentJob", "TrainJob",
+        "check_model", "convert", "evaluate", "info", "ingest", "plan", "replay", "report", "rerun", "segment", "status",
+        "train", "verify",
     ]  # fmt: skip
     assert all(getattr(pipeline, name) is not None for name in pipeline.__all__)
     assert set(dir(pipeline)) >= set(pipeline.__all__)

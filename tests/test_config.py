@@ -129,7 +129,7 @@ def test_jobs_are_frozen_and_come_back_from_json(model):
 def test_an_unknown_key_names_the_nearest_one_and_its_file(tmp_path):
     for key, near in {
         "memory_limt": "memory_limit",
-        "modle": "model",
+        "modl": "model",
         "Chunk": "chunk",
         "worker": "workers",
     }.items():

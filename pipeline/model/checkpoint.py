@@ -12,7 +12,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import ModelError
@@ -26,7 +35,18 @@ StrPath = str | os.PathLike[str]
 Scalar = str | int | float | bool | None
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-Architecture = Annotated[UNetArchitecture | ConstructedArchitecture, Field(discriminator="kind")]
+
+
+def _kind(document: Any) -> str:
+    """Return the family of a described or a made network; a U-Net where none is named."""
+    found = document.get("kind", "unet") if isinstance(document, dict) else getattr(document, "kind", "unet")
+    return str(found)
+
+
+Architecture = Annotated[
+    Annotated[UNetArchitecture, Tag("unet")] | Annotated[ConstructedArchitecture, Tag("constructor")],
+    Discriminator(_kind),
+]
 """The families of networks that a checkpoint may hold."""
 
 _AXES = {2: "yx", 3: "zyx"}

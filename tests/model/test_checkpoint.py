@@ -131,7 +131,7 @@ def test_files_without_a_header_of_ours_are_refused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": {"kind": "vit"}}, "architecture.kind: Input should be 'unet'"),
+        ({"architecture": {"kind": "vit"}}, "architecture: Input tag 'vit'"),
         ({"normalisation": {"mean": [0.0], "std": [1.0]}}, "normalisation of 1 channels for 2"),
         ({"normalisation": {"mean": [0.0, 0.0], "std": [1.0]}}, "2 means for 1 standard deviations"),
         ({"normalisation": {"mean": [0.0, 0.0], "std": [1.0, 0.0]}}, "above zero"),

@@ -20,7 +20,9 @@ seconds = st.integers(0, 10**9).map(lambda n: n / 10_000)
 objects = st.builds(
     Stored, key=st.text(max_size=12), digest=st.text("0123456789abcdef"), size=st.integers(0, 2**60)
 )
-statistics = st.none() | st.dictionaries(words, st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9), min_size=1, max_size=3)
+statistics = st.none() | st.dictionaries(
+    words, st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9), min_size=1, max_size=3
+)
 records = st.builds(
     Record,
     chunk=st.integers(0, 10**9),
