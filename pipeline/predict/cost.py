@@ -13,7 +13,7 @@ from pipeline.predict.tiling import Tiling
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float64": 8}
 
-BASE_MEMORY = {"cpu": 420 << 20, "cuda": 1400 << 20}
+BASE_MEMORY = {"cpu": 395 << 20, "cuda": 1400 << 20}
 """Resident memory of a worker process that has imported everything and opened its volumes, in bytes."""
 
 ALLOCATED = {2: 1.75, 3: 1.7}
@@ -71,7 +71,9 @@ def window_memory(read_voxels: int, core_voxels: int, *, input_bytes: int, outpu
         output_bytes: bytes of a stored voxel, all channels.
         in_hand: chunks that a worker has in hand at once.
     """
-    return in_hand * (read_voxels * input_bytes * 2 + core_voxels * output_bytes * 3)
+    # What is written is held thrice while it is encoded; one chunk of those in hand is still in the network.
+    held = 3 * in_hand - 2
+    return in_hand * read_voxels * input_bytes * 2 + held * core_voxels * output_bytes
 
 
 def averaging_memory(output: OutputSpec, layout: Layout, tiling: Tiling, *, core: int, batch: int) -> int:
