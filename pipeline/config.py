@@ -111,7 +111,9 @@ class SegmentJob(Job):
     chunk: Voxels | None = Field(None, description="voxels of a chunk, the unit of work: 2048,2048")
     shard: Voxels | None = Field(None, description="voxels of a stored shard; a chunk is a whole multiple of it")
     tile: Voxels | None = Field(None, description="voxels that a network input yields; a multiple of the stride")
-    batch: Positive | None = Field(None, description="network inputs at a time; blended tiles come one by one")
+    batch: Positive | None = Field(
+        None, description="network inputs at a time on a GPU; a CPU takes them one by one"
+    )
     mode: Mode = Field(
         "auto", description="exact tiles, or overlapping ones, blended; auto is exact wherever the network can be"
     )

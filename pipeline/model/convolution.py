@@ -25,25 +25,52 @@ def fix_arithmetic(model: nn.Module) -> nn.Module:
     """Replace a CPU model's convolutions, in place, by ones that treat every voxel alike; returns the model.
 
     Same weights, same function; in float32 and bfloat16 always oneDNN's kernels, in float64 matrix products of one
-    fixed shape. Models on other devices are left as they are.
+    fixed shape (dense convolutions of stride 1, and up-convolutions whose kernel is their stride). Convolutions with
+    a forward or hooks of their own, and models on other devices, are left as they are.
     """
-    for name, child in model.named_children():
-        if isinstance(child, Convolution | Transposed):
-            setattr(model, name, _replacement(child))
-        else:
-            fix_arithmetic(child)
+    if isinstance(model, Convolution | Transposed):
+        return _replacement(model)
+    if isinstance(model, _OneDnnConvolution | _OneDnnTransposed | _BlockedConvolution | _BlockedTransposed):
+        return model  # a layer that is used twice
+    for name, child in list(model._modules.items()):  # not named_children, which names a shared layer once
+        if child is not None:
+            setattr(model, name, fix_arithmetic(child))
     return model
 
 
 def _replacement(layer: Convolution | Transposed) -> nn.Module:
     weight = layer.weight
-    if weight.device.type != "cpu":
+    plain = type(layer).forward in (nn.Conv2d.forward, nn.Conv3d.forward, *_TRANSPOSED)
+    if weight.device.type != "cpu" or not plain or layer._forward_hooks or layer._forward_pre_hooks:
         return layer
     if weight.dtype == torch.float64:
-        return _BlockedTransposed(layer) if isinstance(layer, Transposed) else _BlockedConvolution(layer)
-    if isinstance(layer, Convolution) and torch.backends.mkldnn.is_available():
-        return _OneDnnConvolution(layer)
-    return layer
+        return _in_blocks(layer)
+    if not torch.backends.mkldnn.is_available():
+        return layer
+    return _OneDnnTransposed(layer) if isinstance(layer, Transposed) else _OneDnnConvolution(layer)
+
+
+_TRANSPOSED = (nn.ConvTranspose2d.forward, nn.ConvTranspose3d.forward)
+
+
+def _in_blocks(layer: Convolution | Transposed) -> nn.Module:
+    """Return a layer by products of one shape, where there is such a form."""
+    simple = layer.groups == 1 and set(layer.dilation) == {1}
+    if isinstance(layer, Transposed):
+        simple = simple and layer.kernel_size == layer.stride and not any((*layer.padding, *layer.output_padding))
+        return _BlockedTransposed(layer) if simple else layer
+    return _BlockedConvolution(layer) if simple and set(layer.stride) == {1} else layer
+
+
+def _padded(layer: Convolution, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the input with the pads that a kernel cannot make itself, and those that it still has to."""
+    pads = layer._reversed_padding_repeated_twice  # last axis first, both sides of each
+    sides = list(zip(pads[::2], pads[1::2], strict=True))
+    if layer.padding_mode == "zeros" and all(a == b for a, b in sides):
+        return x, tuple(a for a, _ in reversed(sides))
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    order = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+    return nn.functional.pad(x, pads, mode=mode).contiguous(memory_format=order), (0,) * len(sides)
 
 
 class _OneDnnConvolution(nn.Module):
@@ -51,15 +78,30 @@ class _OneDnnConvolution(nn.Module):
 
     def __init__(self, layer: Convolution) -> None:
         super().__init__()
-        assert layer.padding_mode == "zeros"
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
         layer = self.layer
-        assert not isinstance(layer.padding, str)
+        x, padding = _padded(layer, x)
         return torch.mkldnn_convolution(
-            x, layer.weight, layer.bias, layer.padding, layer.stride, layer.dilation, layer.groups
+            x, layer.weight, layer.bias, padding, layer.stride, layer.dilation, layer.groups
         )
+
+
+class _OneDnnTransposed(nn.Module):
+    """An up-convolution by oneDNN, whatever the input's size."""
+
+    def __init__(self, layer: Transposed) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.layer
+        result: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(
+            x, layer.weight, layer.bias, layer.padding, layer.output_padding, layer.stride, layer.dilation,
+            layer.groups, "none", [], "",
+        )  # fmt: skip
+        return result
 
 
 class _BlockedConvolution(nn.Module):
@@ -67,16 +109,13 @@ class _BlockedConvolution(nn.Module):
 
     def __init__(self, layer: Convolution) -> None:
         super().__init__()
-        assert layer.groups == 1
-        assert set(layer.stride) == set(layer.dilation) == {1}
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
         layer = self.layer
         kernel = layer.kernel_size
-        assert not isinstance(layer.padding, str)
-        sides = [side for pad in reversed(layer.padding) for side in (pad, pad)]
-        x = nn.functional.pad(x, sides)
+        x, padding = _padded(layer, x)
+        x = nn.functional.pad(x, [side for pad in reversed(padding) for side in (pad, pad)])
         shape = [n - k + 1 for n, k in zip(x.shape[2:], kernel, strict=True)]
         taps = itertools.product(*(range(k) for k in kernel))
         moved = [x[:, :, *(slice(a, a + n) for a, n in zip(tap, shape, strict=True))] for tap in taps]
@@ -91,8 +130,6 @@ class _BlockedTransposed(nn.Module):
 
     def __init__(self, layer: Transposed) -> None:
         super().__init__()
-        assert layer.kernel_size == layer.stride
-        assert layer.groups == 1
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:

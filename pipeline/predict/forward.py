@@ -123,7 +123,7 @@ class Forward:
     def _raw(self, voxels: torch.Tensor, turn: Turn) -> torch.Tensor:
         """Return the raw output over the tiles' cores, asked in a turn and turned back."""
         turned = voxels if turn.is_plain else _turned(voxels, turn)
-        raw: torch.Tensor = self._model(turned.contiguous(memory_format=self._format))
+        raw = self._run(turned.contiguous(memory_format=self._format))
         raw = raw if turn.is_plain else _turned_back(raw, turn)
         raw = raw[:, :, *self._kept]
         if not bool(torch.isfinite(raw).all()):
@@ -131,6 +131,11 @@ class Forward:
                 "the network gave NaN or infinity; look at this chunk's input and the normalisation"
             )
         return raw
+
+    def _run(self, voxels: torch.Tensor) -> torch.Tensor:
+        """Run the network; on a CPU one input at a time, because kernels are chosen by the number of inputs too."""
+        parts = [voxels] if self._device.type != "cpu" else voxels.split(1)
+        return torch.cat([self._model(part) for part in parts]) if len(parts) > 1 else self._model(parts[0])
 
 
 def _check(spec: EngineSpec) -> None:

@@ -145,7 +145,7 @@ def _checked_tile(plan: Plan) -> tuple[int, ...]:
 def _with_tile(plan: Plan, tile: tuple[int, ...]) -> list[Plan]:
     """Return the plan with a tile: in the job's batches, or one by one and in the batches that suit it."""
     layout = TileLayout(plan.layout.reaches, tile)
-    usual = default_batch(layout, plan.header.architecture.dims)
+    usual = default_batch(layout, plan.header.architecture.dims) if plan.device == "cuda" else 1
     batches = [plan.job.batch] if plan.job.batch else sorted({1, usual})
     return [replace(plan, layout=layout, batch=b, memory=_memory(plan, layout, b)) for b in batches]
 
