@@ -6,9 +6,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import memory, real
+from benchmarks import exactness, memory, real
 
-BENCHMARKS = {"memory": memory.run, "isbi": real.run_isbi, "monuseg": real.run_monuseg}
+BENCHMARKS = {"exactness": exactness.run, "memory": memory.run, "isbi": real.run_isbi, "monuseg": real.run_monuseg}
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ class Specimen:
         halo: halo before and after along each axis where it is exact and known; None where it is not.
         stride: stride along each axis where it is exact.
         why: a part of the reason where it is not exact.
+        train: whether it runs in training mode.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Specimen:
     halo: Halos | None = None
     stride: tuple[int, ...] | None = None
     why: str | None = None
+    train: bool = False
 
     @property
     def exact(self) -> bool:
@@ -47,7 +49,7 @@ class Specimen:
     def make(self) -> nn.Module:
         """Make the network; the same one every time."""
         torch.manual_seed(0)
-        model = self.build()
+        model = self.build().train(self.train)
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
                 buffer.normal_(0, 0.2)
@@ -143,16 +145,15 @@ class Causal(nn.Module):
         return self.two(F.pad(self.one(F.pad(x, (2, 0, 2, 0))).relu(), (2, 0, 2, 0)))
 
 
-class OneTap(nn.Module):
-    """The zero padding of three is two voxels wider than the single tap needs: damage beyond what is seen."""
+class Damaged(nn.Module):
+    """Sees one to three voxels back, and yet its padding damages the last voxel: more than is seen."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.tap = nn.Conv2d(1, 2, 1)
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = F.pad(self.tap(x), (3, 0, 3, 0))
-        return wide[..., 1:-2, 1:-2] + F.pad(x, (2, 0, 2, 0))[..., :-2, :-2]
+        return self.conv(F.pad(x, (2, -2, 2, -2)))
 
 
 class Coordinates(nn.Module):
@@ -186,13 +187,15 @@ class Filled(nn.Module):
 
 def unet(**settings: object) -> UNet:
     """Our own network, light."""
-    return UNet(UNetArchitecture.model_validate({"width": 2, **settings})).eval()
+    return UNet(UNetArchitecture.model_validate({"width": 2, **settings}))
 
 
 def _own(name: str, **settings: object) -> Specimen:
     reach = UNetArchitecture.model_validate({"width": 2, **settings}).reach()
     dims = int(str(settings.get("dims", 2)))
-    return Specimen(name, lambda: unet(**settings), dims=dims, halo=(reach.halo,) * dims, stride=(reach.stride,) * dims)
+    return Specimen(
+        name, lambda: unet(**settings), dims=dims, halo=(reach.halo,) * dims, stride=(reach.stride,) * dims
+    )
 
 
 def _local(
@@ -201,13 +204,13 @@ def _local(
     return Specimen(name, build, in_channels=channels, halo=(halo,) * 2, stride=(stride,) * 2)
 
 
-def _with(layer: Callable[[], nn.Module], *, train: bool = False) -> Callable[[], nn.Module]:
+def _with(layer: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     """Put a layer between two convolutions."""
-    return lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), layer(), nn.Conv2d(4, 2, 1)).train(train)
+    return lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), layer(), nn.Conv2d(4, 2, 1))
 
 
 def _conv(**settings: object) -> nn.Module:
-    return nn.Conv2d(1, 2, **settings)  # type: ignore[arg-type]
+    return nn.Sequential(nn.Conv2d(1, 2, **settings))  # type: ignore[arg-type]
 
 
 def _anisotropic() -> nn.Module:
@@ -239,7 +242,14 @@ def _group_norm_basic(norm: object) -> nn.Module:
 
 def _dynunet(norm: str) -> nn.Module:
     return nets.DynUNet(
-        2, 1, 2, kernel_size=[3, 3, 3], strides=[1, 2, 2], upsample_kernel_size=[2, 2], filters=[4, 4, 8], norm_name=norm
+        2,
+        1,
+        2,
+        kernel_size=[3, 3, 3],
+        strides=[1, 2, 2],
+        upsample_kernel_size=[2, 2],
+        filters=[4, 4, 8],
+        norm_name=norm,
     )
 
 
@@ -258,18 +268,45 @@ UNETS = [
 ]
 LOCAL = [
     _local("pointwise", lambda: nn.Conv2d(1, 2, 1), (0, 0)),
-    _local("dilated 1, 2, 4", lambda: nn.Sequential(
-        nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 3, 3, padding=2, dilation=2), nn.ReLU(),
-        nn.Conv2d(3, 2, 3, padding=4, dilation=4)), (7, 7)),
-    _local("strided encoder, nearest", _strided, (7, 5), 4),
+    _local(
+        "dilated 1, 2, 4",
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(3, 3, 3, padding=2, dilation=2),
+            nn.ReLU(),
+            nn.Conv2d(3, 2, 3, padding=4, dilation=4),
+        ),
+        (7, 7),
+    ),
+    _local("strided encoder, nearest", _strided, (7, 4), 4),
     _local("one-sided (causal)", Causal, (4, 0)),
-    _local("one-sided by a crop", lambda: Lambda(lambda net, x: net.c(F.pad(x, (3, 1, 3, 1))), c=_conv(kernel_size=5)), (3, 1)),
-    _local("padding wider than the reach", OneTap, (2, 0)),
-    _local("average pooling", lambda: nn.Sequential(
-        nn.Conv2d(1, 3, 3, padding=1), nn.AvgPool2d(2), nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(),
-        nn.ConvTranspose2d(3, 2, 2, 2)), (3, 3), 2),
-    _local("overlapping pooling and up-convolution", lambda: nn.Sequential(
-        nn.MaxPool2d(3, 2, 1), nn.Conv2d(1, 3, 1), nn.ConvTranspose2d(3, 2, 3, 2, 1, output_padding=1)), (1, 3), 2),
+    _local(
+        "one-sided by a crop",
+        lambda: Lambda(lambda net, x: net.c(F.pad(x, (3, 1, 3, 1))), c=_conv(kernel_size=5)),
+        (3, 1),
+    ),
+    _local("padding wider than the reach", Damaged, (3, 1)),
+    _local(
+        "average pooling",
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1),
+            nn.AvgPool2d(2),
+            nn.Conv2d(3, 3, 3, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(3, 2, 2, 2),
+        ),
+        (3, 3),
+        2,
+    ),
+    _local(
+        "overlapping pooling and up-convolution",
+        lambda: nn.Sequential(
+            nn.MaxPool2d(3, 2, 1), nn.Conv2d(1, 3, 1), nn.ConvTranspose2d(3, 2, 3, 2, 1, output_padding=1)
+        ),
+        (1, 2),
+        2,
+    ),
     _local("bilinear", lambda: Resized("bilinear", corners=False), (2, 2), 2),
     _local("bicubic", lambda: Resized("bicubic", corners=False), (4, 4), 2),
     _local("nearest by three", lambda: Resized("nearest", stride=3), (0, 0), 3),
@@ -277,50 +314,91 @@ LOCAL = [
     _local("reflect padding", lambda: _conv(kernel_size=5, padding=2, padding_mode="reflect"), (2, 2)),
     _local("replicate padding", lambda: _conv(kernel_size=3, padding=1, padding_mode="replicate")),
     _local("circular padding", lambda: _conv(kernel_size=3, padding=1, padding_mode="circular")),
-    _local("depthwise and grouped", lambda: nn.Sequential(
-        nn.Conv2d(4, 4, 5, padding=2, groups=4), nn.GELU(), nn.Conv2d(4, 2, 3, padding=1, groups=2)), (3, 3), channels=4),
+    _local(
+        "depthwise and grouped",
+        lambda: nn.Sequential(
+            nn.Conv2d(4, 4, 5, padding=2, groups=4), nn.GELU(), nn.Conv2d(4, 2, 3, padding=1, groups=2)
+        ),
+        (3, 3),
+        channels=4,
+    ),
     _local("LayerNorm over channels", _with(lambda: ChannelNorm(4))),
     _local("BatchNorm in eval", _with(lambda: nn.BatchNorm2d(4))),
-    _local("window attention", _with(lambda: WindowAttention(4)), (4, 4), 4),
-    _local("argmax output", lambda: Lambda(lambda net, x: net.c(x).argmax(1, keepdim=True), c=_conv(kernel_size=3, padding=1))),
-    _local("thresholds", lambda: Lambda(
-        lambda net, x: torch.where(net.c(x) > 0, net.c(x), -1.0).nan_to_num(), c=_conv(kernel_size=3, padding=1))),
-    _local("writes into slices", Filled, (3, 0)),
-    _local("max_unpool2d with positions", lambda: Lambda(
-        _unpooled, first=nn.Conv2d(1, 3, 3, padding=1), second=nn.Conv2d(3, 2, 3, padding=1)), (3, 3), 2),
-    _local("dropout in eval", lambda: _with(lambda: nn.Dropout(0.5))().eval()),
+    _local("window attention", _with(lambda: WindowAttention(4)), (1, 1), 4),
+    _local(
+        "argmax output",
+        lambda: Lambda(lambda net, x: net.c(x).argmax(1, keepdim=True), c=_conv(kernel_size=3, padding=1)),
+    ),
+    _local(
+        "thresholds",
+        lambda: Lambda(
+            lambda net, x: torch.where(net.c(x) > 0, net.c(x), -1.0).nan_to_num(),
+            c=_conv(kernel_size=3, padding=1),
+        ),
+    ),
+    Specimen("writes into slices", Filled, halo=((3, 1), (2, 1)), stride=(1, 1)),
+    _local(
+        "max_unpool2d with positions",
+        lambda: Lambda(_unpooled, first=nn.Conv2d(1, 3, 3, padding=1), second=nn.Conv2d(3, 2, 3, padding=1)),
+        (3, 3),
+        2,
+    ),
+    _local("dropout in eval", _with(lambda: nn.Dropout(0.5))),
     Specimen("anisotropic 3-D", _anisotropic, dims=3, halo=((1, 1), (3, 3), (3, 3)), stride=(1, 2, 2)),
-]  # fmt: skip
+]
 GLOBAL = [
-    Specimen("BatchNorm in training", _with(lambda: nn.BatchNorm2d(4), train=True), why="BatchNorm2d at 1"),
+    Specimen("BatchNorm in training", _with(lambda: nn.BatchNorm2d(4)), why="BatchNorm2d at 1", train=True),
     Specimen("InstanceNorm", _with(lambda: nn.InstanceNorm2d(4)), why="InstanceNorm2d at 1"),
     Specimen("GroupNorm", _with(lambda: nn.GroupNorm(2, 4)), why="GroupNorm at 1"),
     Specimen("squeeze and excite", _with(lambda: SqueezeExcite(4)), why="AdaptiveAvgPool2d at 1.pool"),
     Specimen("self-attention", _with(lambda: SelfAttention(4)), why="SelfAttention at 1"),
-    Specimen("global maximum", lambda: Lambda(
-        lambda net, x: net.c(x) / (1 + x.abs().amax((2, 3), keepdim=True)), c=_conv(kernel_size=1)), why="amax"),
+    Specimen(
+        "global maximum",
+        lambda: Lambda(lambda net, x: net.c(x) / (1 + x.abs().amax((2, 3), keepdim=True)), c=_conv(kernel_size=1)),
+        why="amax",
+    ),
     Specimen("bilinear, align_corners", lambda: Resized("bilinear", corners=True), why="align_corners"),
-    Specimen("dropout left on", _with(lambda: nn.Dropout(0.5), train=True), why="Dropout at 1"),
+    Specimen("dropout left on", _with(lambda: nn.Dropout(0.5)), why="Dropout at 1", train=True),
     Specimen("noise in every call", lambda: Lambda(lambda net, x: x + torch.rand_like(x)), why="random"),
     Specimen("coordinate channels", Coordinates, why="where a voxel lies"),
-    Specimen("a grid of fixed size", lambda: Lambda(
-        lambda net, x: x + F.interpolate(F.adaptive_avg_pool2d(x, 4), x.shape[2:])), why="adaptive_avg_pool2d"),
+    Specimen(
+        "a grid of fixed size",
+        lambda: Lambda(lambda net, x: x + F.interpolate(F.adaptive_avg_pool2d(x, 4), x.shape[2:])),
+        why="adaptive_avg_pool2d",
+    ),
     Specimen("cumulative sum", lambda: Lambda(lambda net, x: x + 0.01 * x.cumsum(2)), why="cumsum"),
-    Specimen("Fourier transform", lambda: Lambda(lambda net, x: torch.fft.rfft2(x).abs().mean() * x), why="_fft_r2c"),
-    Specimen("normalised by its values", lambda: Lambda(lambda net, x: x / 2 if x.max() > 1 else x), why="decides by"),
-]  # fmt: skip
+    Specimen(
+        "Fourier transform", lambda: Lambda(lambda net, x: torch.fft.rfft2(x).abs().mean() * x), why="_fft_r2c"
+    ),
+    Specimen(
+        "normalised by its values", lambda: Lambda(lambda net, x: x / 2 if x.max() > 1 else x), why="decides by"
+    ),
+]
 MONAI = [
-    Specimen("MONAI UNet, batch", lambda: _monai_unet(2).eval(), stride=(4, 4)),
-    Specimen("MONAI UNet 3-D, batch", lambda: _monai_unet(3).eval(), dims=3, stride=(4, 4, 4)),
-    Specimen("MONAI BasicUNet, batch", lambda: _group_norm_basic("batch").eval(), stride=(16, 16)),
-    Specimen("MONAI BasicUNet, instance", lambda: _group_norm_basic("instance").eval(), why="InstanceNorm2d at"),
-    Specimen("MONAI DynUNet, batch", lambda: _dynunet("batch").eval(), stride=(4, 4)),
-    Specimen("MONAI DynUNet, instance", lambda: _dynunet("instance").eval(), why="InstanceNorm2d at"),
-    Specimen("MONAI AttentionUnet, batch", lambda: nets.AttentionUnet(
-        2, 1, 2, channels=(2, 4, 4), strides=(2, 2)).eval(), stride=(4, 4)),
-    Specimen("MONAI SegResNet, group", lambda: nets.SegResNet(
-        2, init_filters=8, in_channels=1, out_channels=2, blocks_down=(1, 1), blocks_up=(1,)).eval(), why="GroupNorm at"),
-    Specimen("MONAI SegResNet, batch", lambda: nets.SegResNet(
-        2, init_filters=4, in_channels=1, out_channels=2, blocks_down=(1, 1), blocks_up=(1,), norm="batch").eval(), stride=(2, 2)),
-]  # fmt: skip
+    Specimen("MONAI UNet, batch", lambda: _monai_unet(2), stride=(4, 4)),
+    Specimen("MONAI UNet 3-D, batch", lambda: _monai_unet(3), dims=3, stride=(4, 4, 4)),
+    Specimen("MONAI BasicUNet, batch", lambda: _group_norm_basic("batch"), stride=(16, 16)),
+    Specimen("MONAI BasicUNet, instance", lambda: _group_norm_basic("instance"), why="InstanceNorm2d at"),
+    Specimen("MONAI DynUNet, batch", lambda: _dynunet("batch"), stride=(4, 4)),
+    Specimen("MONAI DynUNet, instance", lambda: _dynunet("instance"), why="InstanceNorm2d at"),
+    Specimen(
+        "MONAI AttentionUnet",
+        lambda: nets.AttentionUnet(2, 1, 2, channels=(2, 4, 4), strides=(2, 2)),
+        why="InstanceNorm2d at",
+    ),
+    Specimen(
+        "MONAI SegResNet, group",
+        lambda: nets.SegResNet(
+            2, init_filters=8, in_channels=1, out_channels=2, blocks_down=(1, 1), blocks_up=(1,)
+        ),
+        why="GroupNorm at",
+    ),
+    Specimen(
+        "MONAI SegResNet, batch",
+        lambda: nets.SegResNet(
+            2, init_filters=4, in_channels=1, out_channels=2, blocks_down=(1, 1), blocks_up=(1,), norm="batch"
+        ),
+        stride=(2, 2),
+    ),
+]
 ZOO = [*UNETS, *LOCAL, *GLOBAL, *MONAI]
