@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -83,9 +83,11 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
     """
     lengths = geometry.outputs(x.shape[2:], weight.shape[2:])
     x, geometry = geometry.pad(x)
-    inputs, kernels = x.chunk(geometry.groups, 1), weight.chunk(geometry.groups)
-    parts = [_in_strips(part, kernel, geometry, lengths) for part, kernel in zip(inputs, kernels, strict=True)]
-    result = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+    if geometry.groups > 1 and weight.shape[1] == 1:
+        result = _depthwise(x, weight, geometry, lengths)
+    else:
+        pairs = zip(x.chunk(geometry.groups, 1), weight.chunk(geometry.groups), strict=True)
+        result = torch.cat([_in_strips(*pair, geometry, lengths) for pair in pairs], 1)
     if bias is not None:
         result = result + bias.reshape(-1, *(1,) * (x.ndim - 2))
     return channels_last(result)
@@ -104,11 +106,23 @@ def _in_strips(x: Tensor, weight: Tensor, geometry: Geometry, lengths: Sequence[
     return torch.cat(strips, 2) if len(strips) > 1 else strips[0]
 
 
+def _depthwise(x: Tensor, weight: Tensor, geometry: Geometry, lengths: Sequence[int]) -> Tensor:
+    """Return the result of a convolution in which each output sees one channel: a sum over taps."""
+    x = x.repeat_interleave(len(weight) // geometry.groups, 1)
+    result = x.new_zeros(len(x), len(weight), *lengths)
+    taps = weight.flatten(2).unbind(2)
+    for tap, moved in zip(taps, _moved(x, weight.shape[2:], geometry, lengths), strict=True):
+        result += moved * tap.reshape(-1, *(1,) * len(lengths))
+    return result
+
+
 def _columns(x: Tensor, kernel: Sequence[int], geometry: Geometry, shape: Sequence[int]) -> Tensor:
     """Return what each output voxel sees: ``(N, C * taps, voxels)``."""
-    moved = []
+    return torch.stack([part.flatten(2) for part in _moved(x, kernel, geometry, shape)], dim=2).flatten(1, 2)
+
+
+def _moved(x: Tensor, kernel: Sequence[int], geometry: Geometry, shape: Sequence[int]) -> Iterator[Tensor]:
+    """Yield, for each tap in C order, the input voxel that each output voxel sees through it."""
     for tap in itertools.product(*(range(k) for k in kernel)):
         axes = zip(tap, geometry.dilation, geometry.stride, shape, strict=True)
-        places = [slice(t * step, t * step + (n - 1) * stride + 1, stride) for t, step, stride, n in axes]
-        moved.append(x[:, :, *places].flatten(2))
-    return torch.stack(moved, dim=2).flatten(1, 2)
+        yield x[:, :, *(slice(t * step, t * step + (n - 1) * stride + 1, stride) for t, step, stride, n in axes)]
