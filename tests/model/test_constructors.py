@@ -102,8 +102,8 @@ def test_wrong_arguments_are_said():
 
 
 def test_a_package_that_is_not_installed_says_which_extra_to_install(monkeypatch):
-    with pytest.raises(ModelError, match=r"package mylab, which is not installed: install mylab"):
-        call_constructor("mylab.nets:Net", {}, allowed=frozenset({"mylab"}))
+    with pytest.raises(ModelError, match=r"package absentlab, which is not installed: install absentlab"):
+        call_constructor("absentlab.nets:Net", {}, allowed=frozenset({"absentlab"}))
 
     def lacking(name: str) -> None:
         raise ModuleNotFoundError("No module named 'monai'", name="monai")

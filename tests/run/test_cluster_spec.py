@@ -51,7 +51,7 @@ def test_cores_are_shared_among_processes_of_a_few_threads(cores, workers, threa
         (8, {"workers": 3}, 3, 2),
         (8, {"workers": 8}, 8, 1),
         (2, {"workers": 5}, 5, 1),
-        (8, {"threads": 1}, 2, 1),
+        (8, {"threads": 1}, 8, 1),
         (8, {"workers": 4, "threads": 16}, 4, 16),
     ],
 )

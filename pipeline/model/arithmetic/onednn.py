@@ -54,6 +54,8 @@ def convolution(
         return _dense(x, weight, bias, geometry, prepared)
     if width <= NARROW:
         x, geometry = geometry.pad(x)
+        if x.shape[2:].numel() == 1:  # a lone voxel has no order in memory
+            return convolution(F.pad(x, (0, 1)), weight, bias, geometry, prepared)[..., :1]
         if width == 1 and len(weight) > groups:
             return _multiplied(channels_last(x), weight, bias, geometry)
         return _call(channels_last(x), prepared.get(weight, "last", channels_last), bias, geometry)
@@ -86,8 +88,8 @@ def _dense(
             return _narrow(x, prepared.get(weight, "last", _last), bias, geometry)
         if x.dtype == torch.float32:
             return _in_parts(x, weight, bias, geometry, prepared)
-    x, geometry = geometry.pad(x)
-    return _call(x.contiguous(), prepared.get(weight, "first", Tensor.contiguous), bias, geometry)
+    x, geometry = geometry.pad(_widened(x))
+    return _call(x.contiguous(), prepared.get(weight, "first", _first), bias, geometry)
 
 
 def _is_plain(kernel: torch.Size, geometry: Geometry) -> bool:
@@ -142,6 +144,10 @@ def _narrow(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) 
 
 def _last(weight: Tensor) -> Tensor:
     return channels_last(_widened(weight))
+
+
+def _first(weight: Tensor) -> Tensor:
+    return _widened(weight).contiguous()
 
 
 def _widened(x: Tensor) -> Tensor:
