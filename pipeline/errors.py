@@ -13,6 +13,7 @@
     │   └── NonFiniteError            the network gave NaN or infinity
     ├── FailedChunksError          3  the run finished, but some chunks failed
     ├── DamageError                4  verification found damage
+    ├── StoreError                 1  an object store does not answer; trying again may help
     └── EnvironmentFaultError      1  disk full, no permission ...: stopped, resumable
 
 Every message says what was wrong, the value, the limit, and what to change.
@@ -78,6 +79,10 @@ class DamageError(OvertileError):
     """Verification found stored bytes that are missing, damaged or foreign."""
 
     exit_code = 4
+
+
+class StoreError(OvertileError):
+    """An object store does not answer as it should, after all its retries."""
 
 
 class EnvironmentFaultError(OvertileError):

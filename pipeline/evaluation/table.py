@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.evaluation.metrics import class_ratios
 from pipeline.evaluation.statistics import ConfusionStatistics
 from pipeline.geometry import Box
-from pipeline.volume.create import PARTIAL, fsync
+from pipeline.store import PARTIAL, fsync
 
 ROWS = 4096
 """Rows that are held in memory before they are written: memory is flat in the number of chunks."""

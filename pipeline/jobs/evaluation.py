@@ -20,7 +20,7 @@ from pipeline.evaluation.statistics import ConfusionStatistics
 from pipeline.evaluation.table import StatisticsTable
 from pipeline.geometry import Box
 from pipeline.jobs.listener import Listener, Silent
-from pipeline.volume import put_file
+from pipeline.store import put_file
 
 AHEAD = 2
 """Chunks that wait beyond the ones that threads are working on."""

@@ -24,6 +24,7 @@ from pipeline.model.checkpoint import CheckpointHeader, Normalisation, Scalar
 from pipeline.model.unet import UNet
 from pipeline.model.weights import save_checkpoint
 from pipeline.run.machine import this_machine
+from pipeline.store import put_file
 from pipeline.training.batches import Batches, predictions
 from pipeline.training.device import choose_device, torch_threads
 from pipeline.training.figure import curve_png
@@ -32,7 +33,6 @@ from pipeline.training.losses import loss_for
 from pipeline.training.normalisation import measure_normalisation
 from pipeline.training.pairs import ClassIds, OpenPair, check_targets, hold, open_pairs
 from pipeline.training.patches import PatchLayout, PatchStream
-from pipeline.volume import put_file
 
 FORMAT = "overtile-training/1"
 SUFFIX = ".safetensors"

@@ -17,7 +17,7 @@ from pipeline.reporting.measured import Measured, check_metrics
 from pipeline.reporting.pictures import ERROR_COLOURS, STATE_COLOURS, class_colours, data_uri, grid_picture
 from pipeline.reporting.recorded import Recorded, read_run
 from pipeline.reporting.views import open_view
-from pipeline.volume import put_file
+from pipeline.store import put_file
 
 GRID_PIXELS = 520
 """Longer side of the picture of the chunks, as far as each chunk has a pixel."""

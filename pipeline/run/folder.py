@@ -18,8 +18,7 @@ from typing import Any
 
 from pipeline.errors import InputError, RunMismatchError
 from pipeline.run.fingerprint import differences, fingerprint
-from pipeline.volume import put_file
-from pipeline.volume.create import fsync
+from pipeline.store import fsync, put_file
 
 FORMAT = "overtile-run/1"
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.run.records import Record
-from pipeline.volume.create import fsync
+from pipeline.store import fsync
 
 GROUP_RECORDS, GROUP_SECONDS = 64, 1.0
 """A group of records is forced to the disk when it has this many, or when its first one is this old."""

@@ -17,8 +17,8 @@ from pipeline.run.folder import RunFolder
 from pipeline.run.journal import replay
 from pipeline.run.ledger import Ledger
 from pipeline.run.records import DONE, Record
+from pipeline.store import PARTIAL
 from pipeline.volume import digest_bytes
-from pipeline.volume.write import PARTIAL
 
 METADATA = "zarr.json"
 """Key of an array's metadata."""

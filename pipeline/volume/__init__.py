@@ -13,7 +13,7 @@ from pipeline.volume.pyramid import PyramidLevel, build_pyramid, plan_pyramid, r
 from pipeline.volume.shards import Tally, write_shards
 from pipeline.volume.space import Space
 from pipeline.volume.volume import Volume, open_volume
-from pipeline.volume.write import ShardWriter, Stored, digest_bytes, put_file
+from pipeline.volume.write import ShardWriter, Stored, digest_bytes
 
 __all__ = [
     "ArraySpec",
@@ -33,7 +33,6 @@ __all__ = [
     "open_volume",
     "plan_pyramid",
     "publish",
-    "put_file",
     "reduce",
     "write_shards",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from zarr.storage import MemoryStore
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
+from pipeline.store import PARTIAL, fsync
 from pipeline.volume.ngff import image_attributes
 from pipeline.volume.space import Space
 
@@ -25,9 +25,6 @@ INNER = {2: (512, 512), 3: (64, 128, 128)}
 
 SHARD = {2: (2048, 2048), 3: (128, 512, 512)}
 """Voxels of a shard (the smallest piece that is written), by number of spatial axes."""
-
-PARTIAL = ".partial"
-"""Ending of a file that is being written; a leftover means that a process died there, and is harmless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +185,3 @@ def sync_tree(root: Path) -> None:
             fsync(document)
             fsync(document.parent)
     fsync(root.parent)
-
-
-def fsync(path: Path) -> None:
-    """Force a file's bytes, or a folder's names, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,10 +9,7 @@ Two processes that write the same chunk (a lost worker that is not quite dead) p
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +20,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore
 
 from pipeline.geometry import Box
-from pipeline.volume.create import PARTIAL, fsync
-
-__all__ = ["PARTIAL", "ShardWriter", "Stored", "digest_bytes", "put_file"]
+from pipeline.store import put_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +102,6 @@ class ShardWriter:
             put_file(store.root / key, data)
         else:
             sync(store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
-
-
-def put_file(path: Path, data: bytes) -> None:
-    """Put a file in place, atomically and durably: other processes see the old bytes or the new ones."""
-    _make_folder(path.parent)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    fsync(path.parent)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents, each name forced to the disk."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    fsync(folder.parent)
 
 
 def _join(path: str, key: str) -> str:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from volumes import files, small_spec
 
 from pipeline.geometry import Box, Grid
-from pipeline.volume import ShardWriter, create_level, digest_bytes, open_volume, put_file
-from pipeline.volume.write import PARTIAL
+from pipeline.store import PARTIAL, put_file
+from pipeline.volume import ShardWriter, create_level, digest_bytes, open_volume
 
 
 def made(root, shape=(20, 13), **options):

@@ -23,7 +23,8 @@ import zarr
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box, Grid
-from pipeline.volume.create import PARTIAL, ArraySpec, default_shard, ensure_level, inner_chunk, publish, sync_tree
+from pipeline.store import PARTIAL
+from pipeline.volume.create import ArraySpec, default_shard, ensure_level, inner_chunk, publish, sync_tree
 from pipeline.volume.ingest.source import Source
 from pipeline.volume.ingest.values import map_values
 from pipeline.volume.pyramid import build_pyramid, pyramid_bytes
