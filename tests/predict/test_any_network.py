@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from networks import make_image
 from specimens import save_specimen
 from zoo import ZOO
@@ -18,14 +17,6 @@ from pipeline.predict.tiling import _usual_tile
 
 SHAPES = {2: (83, 101), 3: (14, 27, 22)}
 CUTS = {2: [(83, 101), (30, 41)], 3: [(14, 27, 22), (6, 27, 9)]}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -61,17 +52,18 @@ def test_stitched_equals_the_whole_to_the_last_bit(specimen, image, tmp_path):
 
 @pytest.mark.parametrize("specimen", [s for s in ZOO if not s.exact], ids=named)
 def test_what_is_not_exact_gives_the_same_bytes_in_any_cut_and_order(specimen, image, tmp_path):
-    job = blended(specimen, image, tmp_path)
-    results = []
-    for number, (chunk, backwards) in enumerate(itertools.product(CUTS[specimen.dims], (False, True))):
-        plan = pipeline.plan(job.model_copy(update={"chunk": chunk, "output": str(tmp_path / f"{number}.zarr")}))
-        assert plan.describe()["reasons"]
-        processor = Segmentation(plan, Silent()).work().open(1)
-        result = np.full((plan.output.outputs, *plan.region.shape), np.nan, np.float32)
-        for index in sorted(range(len(plan.grid)), reverse=backwards):
-            result[processor.stored_box(index).slices] = processor.predict(index)[0].voxels
-        results.append(result)
-    assert np.isfinite(results[0]).all()
+    job = small_tiles(specimen, image, tmp_path)
+    assert pipeline.plan(job).describe()["reasons"]
+    cuts = itertools.product(CUTS[specimen.dims], (False, True))
+    results = [in_process(job, chunk, tmp_path, backwards=back) for chunk, back in cuts]
+    assert len({result.tobytes() for result in results}) == 1
+
+
+@pytest.mark.parametrize("specimen", [s for s in ZOO if s.exact], ids=named)
+def test_in_bfloat16_one_shape_of_tiles_gives_the_same_bits_at_any_place(specimen, image, tmp_path):
+    job = small_tiles(specimen, image, tmp_path).model_copy(update={"precision": "bfloat16"})
+    cuts = itertools.product(CUTS[specimen.dims], (False, True))
+    results = [in_process(job, chunk, tmp_path, backwards=back) for chunk, back in cuts]
     assert len({result.tobytes() for result in results}) == 1
 
 
@@ -79,7 +71,7 @@ def test_what_is_not_exact_gives_the_same_bytes_in_any_cut_and_order(specimen, i
 @pytest.mark.parametrize("what", ["dropout", "InstanceNorm"])
 def test_one_and_two_workers_give_the_same_bytes(what, image, tmp_path):
     specimen = next(s for s in ZOO if not s.exact and what.lower() in s.name.lower())
-    job = blended(specimen, image, tmp_path)
+    job = small_tiles(specimen, image, tmp_path)
     roots = set()
     for workers in (1, 2):
         settings = {
@@ -93,10 +85,30 @@ def test_one_and_two_workers_give_the_same_bytes(what, image, tmp_path):
     assert len(roots) == 1
 
 
-def blended(specimen, image, place):
+def small_tiles(specimen, image, place):
+    """Return the job of a network over its image, in tiles that are smaller than the chunks."""
     architecture = save_specimen(place / "model.safetensors", specimen)
-    tile = tuple(_usual_tile(40 if specimen.dims == 2 else 12, reach) for reach in architecture.reaches())
+    usual = 40 if specimen.dims == 2 else 12
+    reaches = architecture.reaches()
+    if specimen.exact:
+        tile = tuple(-(-usual // 2 // reach.stride) * reach.stride for reach in reaches)
+    else:
+        tile = tuple(_usual_tile(usual, reach) for reach in reaches)
     return SegmentJob(
         input=str(image(specimen)), output=str(place / "out.zarr"), model=str(place / "model.safetensors"),
-        kind="logits", tile=tile, workers=1, pyramid=False,
+        kind="labels" if architecture.output == "classes" else "logits", tile=tile, workers=1, pyramid=False,
     )  # fmt: skip
+
+
+def in_process(job, chunk, place, *, backwards):
+    """Return what a run in these chunks would store, computed here, in or against the chunks' order."""
+    plan = pipeline.plan(job.model_copy(update={"chunk": chunk, "output": str(place / "planned.zarr")}))
+    processor = Segmentation(plan, Silent()).work().open(1)
+    chunks = {
+        index: processor.predict(index)[0].voxels for index in sorted(range(len(plan.grid)), reverse=backwards)
+    }
+    whole = np.zeros(plan.array.stored_shape, chunks[0].dtype)
+    for index, voxels in chunks.items():
+        whole[processor.stored_box(index).slices] = voxels
+    assert np.isfinite(whole).all()
+    return whole

@@ -11,7 +11,7 @@ import pipeline
 from pipeline.config import SegmentJob
 from pipeline.errors import PlanError
 from pipeline.geometry import BlendLayout, Box
-from pipeline.model.convolution import fix_arithmetic
+from pipeline.model.arithmetic import fix_arithmetic
 from pipeline.model.weights import load_model
 
 NETWORKS = {
@@ -19,14 +19,6 @@ NETWORKS = {
     "valid": {"in_channels": 3, "depth": 2, "width": 4, "classes": 1},
     "solid": {"dims": 3, "depth": 2, "width": 4, "padding": "same"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

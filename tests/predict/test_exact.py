@@ -33,14 +33,6 @@ CUTS_2D = [((64, 64), (64, 64), 1), ((96, 160), (96, 96), 4), ((57, 131), (64, 9
 CUTS_3D = [((12, 16, 16), (4, 16, 16), 1), ((7, 31, 16), (8, 12, 20), 4), ((24, 37, 30), (12, 16, 16), 1)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("exact")
