@@ -1,0 +1,24 @@
+"""The job models: the one source of the command line's options, the flows' parameters and the server's forms.
+
+A job is loose at the edge (``"2048,2048"``, ``"4GiB"``, ``"0:1000,500:2500"``) and strict inside: frozen, typed,
+and every key that it does not know is refused with the nearest one that it does.
+"""
+
+from pipeline.config.load import explain, load_job
+from pipeline.config.models import ConvertJob, Pair, TrainJob
+from pipeline.config.segment import CheckJob, SegmentJob
+from pipeline.config.values import Job
+from pipeline.config.volumes import EvaluateJob, IngestJob
+
+__all__ = [
+    "CheckJob",
+    "ConvertJob",
+    "EvaluateJob",
+    "IngestJob",
+    "Job",
+    "Pair",
+    "SegmentJob",
+    "TrainJob",
+    "explain",
+    "load_job",
+]

@@ -1,0 +1,90 @@
+"""The main job, and a try of a checkpoint on a part of a volume."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config.values import (
+    Bytes,
+    Device,
+    Holes,
+    Job,
+    Kind,
+    Mode,
+    Overlap,
+    Positive,
+    Precision,
+    Ranges,
+    Turns,
+    Voxels,
+)
+
+
+class SegmentJob(Job):
+    """Segment a volume: the main job."""
+
+    input: str = Field(description="volume to segment: a Zarr array or an OME-Zarr image")
+    output: str = Field(description="result, OUT.zarr; its run is kept beside it, in OUT.zarr.run")
+    model: str = Field(description="checkpoint (.safetensors)")
+    axes: str | None = Field(
+        None, description="names of the input's stored axes (cyx, zyx ...), where it has none"
+    )
+    level: int = Field(0, ge=0, description="resolution level of the input; 0 is the finest")
+    region: Ranges | None = Field(None, description="part of the input, spatial axes: 0:1000,500:2500")
+    kind: Kind = Field("labels", description="what to store: class ids, probabilities or the network's raw output")
+    dtype: Literal["uint8", "float32"] | None = Field(
+        None, description="how to store probabilities: uint8 is round(255 p), the default, or float32"
+    )
+    chunk: Voxels | None = Field(None, description="voxels of a chunk, the unit of work: 2048,2048")
+    shard: Voxels | None = Field(None, description="voxels of a stored shard; a chunk is a whole multiple of it")
+    tile: Voxels | None = Field(None, description="voxels that a network input yields; a multiple of the stride")
+    batch: Positive | None = Field(
+        None, description="network inputs at a time on a GPU; a CPU takes them one by one"
+    )
+    mode: Mode = Field(
+        "auto", description="exact tiles, or overlapping ones, blended; auto is exact wherever the network can be"
+    )
+    blend: Literal["gaussian", "mean"] | None = Field(
+        None, description="weights of overlapping tiles; gaussian where none are named"
+    )
+    overlap: Overlap | None = Field(
+        None, description="voxels that blended tiles share: 64,64; a quarter of the tile where left out"
+    )
+    tta: Turns = Field(
+        "none",
+        description="average over flips, or over all flips and right-angle turns (--tta alone)",
+        json_schema_extra={"flag": "all"},
+    )
+    holes: Holes = Field("error", description="what a stored chunk that is missing from the input means")
+    precision: Precision = Field("auto", description="arithmetic of the network; auto is float32")
+    device: Device = Field("auto", description="where the network runs; auto takes the GPUs that there are")
+    workers: Positive | None = Field(None, description="worker processes on this machine; one a GPU at most")
+    threads: Positive | None = Field(None, description="threads of the network in each worker")
+    scheduler: str | None = Field(None, description="address of an existing Dask cluster: tcp://host:8786")
+    memory_limit: Bytes | None = Field(None, description="memory of a worker: 4GiB")
+    retries: int = Field(2, ge=0, le=20, description="further attempts at a chunk that failed")
+    deadline: float | None = Field(
+        None, gt=0, description="seconds that a chunk may take before its worker counts as hung"
+    )
+    accept_failures: int = Field(
+        0, ge=0, description="publish the result, as partial, with up to so many failed chunks as holes"
+    )
+    pyramid: bool = Field(True, description="store coarser levels of the result for viewers")
+
+
+class CheckJob(Job):
+    """Try a checkpoint on a part of a volume, whole and tiled."""
+
+    model: str = Field(description="checkpoint (.safetensors)")
+    input: str = Field(description="volume to try it on")
+    axes: str | None = Field(
+        None, description="names of the input's stored axes (cyx, zyx ...), where it has none"
+    )
+    level: int = Field(0, ge=0, description="resolution level of the input; 0 is the finest")
+    region: Ranges | None = Field(
+        None, description="the part, spatial axes: 0:1000,500:2500; a corner if left out"
+    )
+    precision: Precision = Field("auto", description="arithmetic of the network; auto is float32")
+    device: Device = Field("auto", description="where the network runs")

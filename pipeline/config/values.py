@@ -1,0 +1,75 @@
+"""The types of the jobs' fields: loose at the edge, strict inside."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
+
+Kind = Literal["labels", "probabilities", "logits"]
+Precision = Literal["auto", "float32", "bfloat16", "float64"]
+Device = Literal["auto", "cpu", "cuda"]
+Mode = Literal["auto", "exact", "blend"]
+Turns = Literal["none", "flips", "all"]
+Holes = Literal["error", "background"]
+
+
+def _voxels(value: Any) -> Any:
+    """Accept ``"2048,2048"`` for a list of whole numbers."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return (value,) if isinstance(value, int) else value
+
+
+def _numbers(value: Any) -> Any:
+    """Accept ``"0.5,0.5"`` or one number for a list of numbers."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return (value,) if isinstance(value, int | float) else value
+
+
+def _names(value: Any) -> Any:
+    """Accept ``"background,nucleus"`` for a list of names."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _ranges(value: Any) -> Any:
+    """Accept ``"0:1000,500:2500"`` for a list of start and stop; either may be left out."""
+    if not isinstance(value, str):
+        return value
+    pairs = []
+    for part in value.split(","):
+        found = re.fullmatch(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*", part)
+        if found is None:
+            raise ValueError(f"{part.strip()!r} is not start:stop, for example 0:1000")
+        pairs.append(tuple(None if number is None else int(number) for number in found.groups()))
+    return pairs
+
+
+def _bytes(value: Any) -> Any:
+    """Accept ``"4GiB"`` for a number of bytes."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError:
+        raise ValueError(f"{value!r} is not a number of bytes, for example 4GiB or 500MB") from None
+
+
+Positive = Annotated[int, Field(ge=1)]
+Overlap = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_voxels)]
+Voxels = Annotated[tuple[Positive, ...], BeforeValidator(_voxels)]
+Ranges = Annotated[tuple[tuple[int | None, int | None], ...], BeforeValidator(_ranges)]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
+
+
+Size = Annotated[tuple[float, ...], BeforeValidator(_voxels)]
+
+
+class Job(BaseModel):
+    """What all jobs have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
