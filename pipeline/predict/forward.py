@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ import torch
 
 from pipeline.errors import InputError, ModelError, NonFiniteError
 from pipeline.geometry import BlendLayout, Layout, Turn, Weighting
+from pipeline.model.arithmetic import fix_arithmetic
 from pipeline.model.checkpoint import digest, read_header
-from pipeline.model.convolution import fix_arithmetic
 from pipeline.model.weights import load_model
 from pipeline.predict.output import OutputSpec
 
@@ -80,6 +81,12 @@ class Forward:
         column = (-1,) + (1,) * self.dims
         self._mean = torch.tensor(header.normalisation.mean, dtype=wide, device=self._device).reshape(column)
         self._std = torch.tensor(header.normalisation.std, dtype=wide, device=self._device).reshape(column)
+
+    def tiled(self, layout: Layout) -> Forward:
+        """Return the same loaded network for other tiles of the same kind."""
+        other = copy.copy(self)
+        other._kept = _kept_output(layout, self.dims)
+        return other
 
     def answer(self, inputs: Voxels, place: Sequence[int]) -> Voxels:
         """Return what is stitched over the tiles' cores: ``(n, c, [z,] y, x)`` for raw ``(n, c, [z,] y, x)``.

@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from zoo import Lambda
 
+from pipeline.geometry.reach import Reach
 from pipeline.model.constructed import Analysis
 from pipeline.model.exactness import analyse
+from pipeline.model.exactness.behaviour import Behaviour
+from pipeline.model.exactness.ghost import Ghost
 from pipeline.model.exactness.numbers import Real, difference, noise
 
 
@@ -72,6 +75,56 @@ def test_a_network_of_its_own_precision_is_probed_in_that():
     model = Lambda(lambda net, x: net.conv(x.float()), conv=nn.Conv2d(1, 2, 3, padding=1)).eval()
     analysis = analyse(model, dims=2, in_channels=1).analysis
     assert analysis.exact, analysis.reasons
+
+
+HALO = [nn.Conv2d(1, 2, 3, padding=1), nn.Sigmoid(), nn.Conv2d(2, 2, 5, padding=2), nn.ReLU()]
+
+
+class Faint(nn.Module):
+    """Sees a voxel farther than its convolution does, at a billionth of its value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1e-9 * F.pad(x, (0, 0, 2, 0))[:, :, :-2]
+
+
+@pytest.mark.parametrize("heavy", [0, 10**10])
+@pytest.mark.parametrize(
+    ("model", "halo", "fits"),
+    [
+        (nn.Sequential(*HALO), (3, 3), True),
+        (nn.Sequential(*HALO), (2, 3), False),
+        (nn.Sequential(*HALO), (3, 2), False),
+        (Lambda(lambda net, x: x / x.exp().amax((2, 3), keepdim=True)), (1, 1), False),
+        (Lambda(lambda net, x: positioned(x)), (1, 1), False),
+        (Lambda(lambda net, x: x + 1e-8 * torch.linspace(-1, 1, x.shape[2]).to(x)[:, None]), (1, 1), False),
+        (Faint(), (2, 0), True),
+    ],
+)
+def test_a_heavy_network_is_held_to_as_much_as_a_light_one(model, halo, fits, heavy):
+    reaches = [Reach(1, halo, 0, 0, 1)] * 2
+    behaviour = Behaviour(model.eval(), Ghost(model, 2, 1), reaches, heavy=heavy)
+    assert behaviour.fits(0, reaches[0]) is fits
+
+
+def test_a_heavy_network_s_voxels_beyond_the_halo_are_seen_however_faint():
+    """A billionth, which float64 takes for rounding."""
+    reaches = [Reach(1, (0, 0), 0, 0, 1)] * 2
+    light, heavy = (Behaviour(Faint(), Ghost(Faint(), 2, 1), reaches, heavy=n) for n in (10**10, 0))
+    assert light.fits(0, reaches[0])
+    assert not heavy.agrees(0, reaches[0])
+
+
+def test_drawn_weights_that_a_heavy_network_fails_with_leave_it_to_its_own():
+    def refusing(net: nn.Module, x: Tensor) -> Tensor:
+        if net.conv.weight.sum() != 0:
+            raise ValueError("weights must add up to zero")
+        return net.conv(x)
+
+    model = Lambda(refusing, conv=nn.Conv2d(1, 1, 3, padding=1)).eval()
+    nn.init.zeros_(model.conv.weight)
+    reaches = [Reach(1, (1, 1), 0, 0, 1)] * 2
+    ghost = Ghost(nn.Conv2d(1, 1, 3, padding=1), 2, 1)
+    assert Behaviour(model, ghost, reaches, heavy=0).fits(0, reaches[0])
 
 
 def test_a_large_but_finite_reach_is_no_global_one():

@@ -14,8 +14,8 @@ from pipeline.jobs.listener import Silent
 from pipeline.jobs.planning import plan
 from pipeline.jobs.segmentation import ARRAY, Segmentation
 from pipeline.model.architecture import UNetArchitecture
+from pipeline.model.arithmetic import fix_arithmetic
 from pipeline.model.checkpoint import CheckpointHeader, Normalisation
-from pipeline.model.convolution import fix_arithmetic
 from pipeline.model.unet import UNet
 from pipeline.model.weights import load_model, save_checkpoint
 from pipeline.volume import ArraySpec, ShardWriter, Space, create_level, open_volume, publish

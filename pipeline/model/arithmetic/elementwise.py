@@ -2,7 +2,7 @@
 
 torch computes whole vectors of numbers at a time, and what is left over at the end of each thread's share one by one,
 with another formula (exp and its kin). Here the numbers are taken in the order of memory, shares end with whole
-vectors, and the last few numbers are filled up to one.
+vectors, and the last few numbers are filled up to one. None is given where a call is left to torch.
 """
 
 from __future__ import annotations
@@ -28,53 +28,56 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.050700987355480493
 aten = torch.ops.aten
 
 
-def in_vectors(out: OpOverload, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def in_vectors(out: OpOverload, x: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
     """Return a function of each number, such as ``aten.silu.out`` with its settings."""
     if x.dtype not in DTYPES or x.numel() == 0:
-        return out(x, *args, **kwargs, out=torch.empty_like(x, dtype=torch.result_type(x, 1.0)))  # type: ignore[no-any-return]
+        return None
     x = x if _is_dense(x) else x.contiguous()
     return _apply(out, [x], args, kwargs, torch.empty_like(x))
 
 
-def in_vectors_(out: OpOverload, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def in_vectors_(out: OpOverload, x: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
     """Replace each number by a function of it."""
     if x.dtype in DTYPES and x.numel() and _is_dense(x):
         return _apply(out, [x], args, kwargs, x)
-    return x.copy_(in_vectors(out, x, *args, **kwargs))
+    found = in_vectors(out, x, *args, **kwargs)
+    return None if found is None else x.copy_(found)
 
 
-def pair_in_vectors(out: OpOverload, a: Tensor, b: Tensor) -> Tensor:
+def pair_in_vectors(out: OpOverload, a: Tensor, b: Tensor) -> Tensor | None:
     """Return a function of two numbers, of tensors that broadcast, such as ``aten.atan2.out``."""
     dtype = torch.result_type(a, b)
-    dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
+    if dtype not in DTYPES:
+        return None
     pair = [part.to(dtype).contiguous() for part in torch.broadcast_tensors(a, b)]
     return _apply(out, pair, (), {}, torch.empty_like(pair[0]))
 
 
-def selu(x: Tensor) -> Tensor:
+def selu(x: Tensor) -> Tensor | None:
     """Return the scaled exponential linear unit (Klambauer et al. 2017, equation 2 and section 3)."""
     return in_vectors(aten.elu.out, x, SELU_ALPHA, SELU_SCALE)
 
 
-def selu_(x: Tensor) -> Tensor:
+def selu_(x: Tensor) -> Tensor | None:
     """Replace ``x`` by :func:`selu` of it."""
     return in_vectors_(aten.elu.out, x, SELU_ALPHA, SELU_SCALE)
 
 
-def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+def celu(x: Tensor, alpha: float = 1.0) -> Tensor | None:
     """Return the continuously differentiable exponential linear unit (Barron 2017, equation 2)."""
     return in_vectors(aten.elu.out, x, alpha, 1.0, 1 / alpha)
 
 
-def celu_(x: Tensor, alpha: float = 1.0) -> Tensor:
+def celu_(x: Tensor, alpha: float = 1.0) -> Tensor | None:
     """Replace ``x`` by :func:`celu` of it."""
     return in_vectors_(aten.elu.out, x, alpha, 1.0, 1 / alpha)
 
 
-def glu(x: Tensor, dim: int = -1) -> Tensor:
+def glu(x: Tensor, dim: int = -1) -> Tensor | None:
     """Return the first half of the channels times the sigmoid of the second."""
     first, second = x.chunk(2, dim)
-    return first * in_vectors(aten.sigmoid.out, second)
+    gate = in_vectors(aten.sigmoid.out, second)
+    return None if gate is None else first * gate
 
 
 def add(x: Tensor, other: Tensor, *, alpha: float = 1) -> Tensor:
@@ -90,11 +93,9 @@ def add_(x: Tensor, other: Tensor, *, alpha: float = 1) -> Tensor:
 def whole_shares(numbers: int, threads: int) -> int:
     """Return how many of the numbers can be computed at once so that each thread's share ends with a whole vector."""
     shares = max(1, min(threads, math.ceil(numbers / SHARE)))
-    while True:
-        whole = numbers // (VECTOR * shares) * VECTOR * shares
-        if shares == 1 or math.ceil(whole / SHARE) == shares:
-            return whole
-        shares -= 1
+    whole = numbers // (VECTOR * shares) * VECTOR * shares
+    # So few would be cut into fewer shares: one less, all of them full.
+    return whole if whole > (shares - 1) * SHARE else (shares - 1) * SHARE
 
 
 def _apply(out: OpOverload, inputs: Sequence[Tensor], args: Any, kwargs: Any, result: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ Numbers = int | Sequence[int]
 class Convolutions:
     """The convolutions of one model.
 
-    Each method has the parameters of the operation of its name; one that it does not take (another dtype, an input
-    smaller than the kernel) is NotImplemented, and left to torch.
+    Each method has the parameters of the operation of its name, and gives None where it leaves a call to torch:
+    another dtype, or an input smaller than the kernel.
 
     Args:
         prepared: keeps the model's weights.
@@ -38,7 +38,7 @@ class Convolutions:
         padding: Numbers | str = 0,
         dilation: Numbers = 1,
         groups: int = 1,
-    ) -> Tensor:
+    ) -> Tensor | None:
         """``aten.conv1d``, ``conv2d`` and ``conv3d``, with numbers or ``same`` or ``valid`` for padding."""
         dims, kernel = weight.ndim - 2, weight.shape[2:]
         steps = spread(dilation, dims)
@@ -48,10 +48,10 @@ class Convolutions:
         else:
             sides = tuple((n, n) for n in spread(padding, dims))
         geometry = Geometry(spread(stride, dims), sides, steps, groups)
-        if not _is_ours(x, weight, bias) or min(geometry.outputs(x.shape[-dims:], kernel)) < 1:
-            return NotImplemented  # type: ignore[no-any-return]
-        if x.shape[-1 - dims] != weight.shape[1] * groups:
-            return NotImplemented  # type: ignore[no-any-return]
+        if not _is_ours(x, weight, bias) or x.shape[-1 - dims] != weight.shape[1] * groups:
+            return None
+        if min(geometry.outputs(x.shape[-dims:], kernel)) < 1:
+            return None
         return _batched(x, dims, lambda image: self._convolve(image, weight, bias, geometry))
 
     def transposed(
@@ -64,7 +64,7 @@ class Convolutions:
         output_padding: Numbers = 0,
         groups: int = 1,
         dilation: Numbers = 1,
-    ) -> Tensor:
+    ) -> Tensor | None:
         """``aten.conv_transpose1d``, ``conv_transpose2d`` and ``conv_transpose3d``."""
         dims = weight.ndim - 2
         geometry = TransposedGeometry(*(spread(n, dims) for n in (stride, padding, output_padding, dilation)))
@@ -72,23 +72,12 @@ class Convolutions:
         pairs = zip(geometry.output_padding, geometry.stride, geometry.dilation, strict=True)
         fits = min(lengths) >= 1 and all(extra < max(pair) for extra, *pair in pairs)
         if not fits or not _is_ours(x, weight, bias) or x.shape[-1 - dims] != len(weight):
-            return NotImplemented  # type: ignore[no-any-return]
+            return None
         return _batched(x, dims, lambda image: self._spread(image, weight, bias, geometry, groups))
 
-    def any(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: Numbers,
-        padding: Numbers,
-        dilation: Numbers,
-        transposed: bool,
-        output_padding: Numbers,
-        groups: int,
-        *_: Any,
-    ) -> Tensor:
-        """``aten.convolution`` and, of traced modules, ``aten._convolution``."""
+    def convolution(self, x: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor | None:
+        """``aten.convolution`` and, of traced modules, ``aten._convolution``, of either direction."""
+        stride, padding, dilation, transposed, output_padding, groups = settings[:6]
         if transposed:
             return self.transposed(x, weight, bias, stride, padding, output_padding, groups, dilation)
         return self.conv(x, weight, bias, stride, padding, dilation, groups)

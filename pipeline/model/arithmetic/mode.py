@@ -24,38 +24,10 @@ aten = torch.ops.aten
 Operations = dict[OpOverload, Callable[..., Any]]
 
 CURVES = (
-    *(
-        "acos",
-        "acosh",
-        "asin",
-        "asinh",
-        "atan",
-        "atanh",
-        "cos",
-        "cosh",
-        "elu",
-        "erf",
-        "erfc",
-        "exp",
-        "exp2",
-        "expm1",
-    ),
-    *(
-        "gelu",
-        "hardsigmoid",
-        "hardswish",
-        "log",
-        "log10",
-        "log1p",
-        "log2",
-        "mish",
-        "rsqrt",
-        "sigmoid",
-        "silu",
-        "sin",
-    ),
-    *("sinh", "softplus", "tan", "tanh"),
-)
+    "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "elu", "erf", "erfc", "exp", "exp2", "expm1",
+    "gelu", "hardsigmoid", "hardswish", "log", "log10", "log1p", "log2", "mish", "rsqrt", "sigmoid", "silu", "sin",
+    "sinh", "softplus", "tan", "tanh",
+)  # fmt: skip
 """Functions of one number that torch computes by two formulas, one for vectors of them."""
 
 COMPOSED = (aten.matmul.default, aten.einsum.default, aten.tensordot.default, aten.var.dim, aten.std.dim)
@@ -98,10 +70,10 @@ class FixedArithmetic(nn.Module):
 
 
 class _Arithmetic(TorchDispatchMode):
-    """Replaces operations; those that are not in the table, or refused there, stay torch's."""
+    """Replaces operations; those that are not in the table, or that it gives None for, stay torch's."""
 
     def __init__(self, operations: Operations) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        TorchDispatchMode.__init__(self)
         self._operations = operations
 
     def __torch_dispatch__(
@@ -111,7 +83,7 @@ class _Arithmetic(TorchDispatchMode):
         operation = self._operations.get(func)
         if operation is not None:
             found = operation(*args, **settings)
-            if found is not NotImplemented:
+            if found is not None:
                 return found
         elif func in COMPOSED:
             with self:
@@ -123,8 +95,8 @@ def _operations(prepared: PreparedWeights) -> Operations:
     """Return what replaces each operation."""
     layers = Convolutions(prepared)
     table: Operations = {
-        aten.convolution.default: layers.any,
-        aten._convolution.default: layers.any,
+        aten.convolution.default: layers.convolution,
+        aten._convolution.default: layers.convolution,
         aten.conv_transpose1d.default: layers.transposed,
         aten.conv_transpose2d.input: layers.transposed,
         aten.conv_transpose3d.input: layers.transposed,
@@ -166,11 +138,6 @@ def _sums() -> Operations:
 
 
 def _interpolations() -> Operations:
-    packets = (
-        aten.upsample_linear1d,
-        aten.upsample_bilinear2d,
-        aten.upsample_trilinear3d,
-        aten.upsample_bicubic2d,
-    )
-    funcs = [func for packet in packets for func in (packet.default, packet.vec)]
+    linear = (aten.upsample_linear1d, aten.upsample_bilinear2d, aten.upsample_trilinear3d)
+    funcs = [func for packet in (*linear, aten.upsample_bicubic2d) for func in (packet.default, packet.vec)]
     return {func: partial(resample.resample, func) for func in funcs}

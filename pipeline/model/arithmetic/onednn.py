@@ -19,6 +19,7 @@ layers are sums of layers of that width.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +121,7 @@ def _in_parts(
     result: Tensor | None = None
     for start in range(0, x.shape[1], few):
         channels = slice(start, start + few)
-        part = prepared.get(weight, f"from {start}", lambda w, cut=channels: _last(w[:, cut]))  # type: ignore[misc]
+        part = prepared.get(weight, f"from {start}", partial(_last_of, channels=channels))
         found = _narrow(x[:, channels], part, bias if result is None else None, geometry)
         result = found if result is None else result.add_(found)
     assert result is not None
@@ -144,6 +145,10 @@ def _narrow(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) 
 
 def _last(weight: Tensor) -> Tensor:
     return channels_last(_widened(weight))
+
+
+def _last_of(weight: Tensor, *, channels: slice) -> Tensor:
+    return _last(weight[:, channels])
 
 
 def _first(weight: Tensor) -> Tensor:

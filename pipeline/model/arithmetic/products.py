@@ -23,18 +23,16 @@ BLOCK = 768
 ROWS = 48
 """Rows of every product where both sides may be voxels."""
 
-STRIP = 2**23
-"""Elements of the matrix of moved inputs at a time (64 MiB in float64)."""
+STRIP = 2**21
+"""Elements of the matrix of moved inputs at a time (16 MiB in float64): about what stays in a processor's cache."""
 
 
 def product(weight: Tensor, columns: Tensor) -> Tensor:
     """Return ``weight @ columns`` for ``(m, k)`` and ``(n, k, voxels)``, in products of :data:`BLOCK` columns."""
-    voxels = columns.shape[2]
-    blocks = math.ceil(voxels / BLOCK)
-    padded = F.pad(columns, (0, blocks * BLOCK - voxels))
-    split = padded.reshape(*columns.shape[:2], blocks, BLOCK).transpose(1, 2).contiguous()
-    products = torch.stack([torch.stack([weight @ block for block in item]) for item in split])
-    return products.transpose(1, 2).flatten(2)[:, :, :voxels]
+    result = columns.new_empty(len(columns), len(weight), columns.shape[2])
+    for item, found in zip(columns, result, strict=True):
+        _multiply([weight], item, [found])
+    return result
 
 
 def matrix_product(a: Tensor, b: Tensor) -> Tensor:
@@ -44,8 +42,10 @@ def matrix_product(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype != torch.float64:
         return by_onednn(a, b.t(), None)
     rows = math.ceil(len(a) / ROWS) * ROWS
-    parts = F.pad(a, (0, 0, 0, rows - len(a))).split(ROWS)
-    return torch.cat([product(part.contiguous(), b[None])[0] for part in parts])[: len(a)]
+    parts = F.pad(a, (0, 0, 0, rows - len(a))).contiguous().split(ROWS)
+    result = a.new_empty(rows, b.shape[1])
+    _multiply(parts, b, result.split(ROWS))
+    return result[: len(a)]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -93,17 +93,34 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
     return channels_last(result)
 
 
+def _multiply(weights: Sequence[Tensor], columns: Tensor, results: Sequence[Tensor]) -> None:
+    """Write ``weight @ columns`` into each result, for ``(k, voxels)`` and weights of one shape."""
+    block = columns.new_empty(len(columns), BLOCK)
+    found = columns.new_empty(len(weights[0]), BLOCK)
+    for start in range(0, columns.shape[1], BLOCK):
+        part = columns[:, start : start + BLOCK]
+        size = part.shape[1]
+        block[:, :size] = part
+        block[:, size:] = 0
+        for weight, result in zip(weights, results, strict=True):
+            torch.mm(weight, block, out=found)
+            result[:, start : start + size] = found[:, :size]
+
+
 def _in_strips(x: Tensor, weight: Tensor, geometry: Geometry, lengths: Sequence[int]) -> Tensor:
     """Return one group's result, a few lines of the first axis at a time."""
-    line = math.prod(lengths[1:]) * math.prod(weight.shape[1:]) * len(x)
-    size = max(1, STRIP // line)
-    strips = []
-    for start in range(0, lengths[0], size):
+    size = max(1, STRIP // (math.prod(lengths[1:]) * math.prod(weight.shape[1:])))
+    rows = weight.flatten(1).contiguous()
+    result = x.new_empty(len(x), len(weight), *lengths)
+    columns = x.new_empty(x.shape[1], math.prod(weight.shape[2:]), min(size, lengths[0]), *lengths[1:])
+    for item, start in itertools.product(range(len(x)), range(0, lengths[0], size)):
         shape = [min(size, lengths[0] - start), *lengths[1:]]
-        begin = x[:, :, start * geometry.stride[0] :]
-        strips.append(product(weight.flatten(1), _columns(begin, weight.shape[2:], geometry, shape)))
-        strips[-1] = strips[-1].reshape(len(x), len(weight), *shape)
-    return torch.cat(strips, 2) if len(strips) > 1 else strips[0]
+        seen, begin = columns[:, :, : shape[0]], x[item, None, :, start * geometry.stride[0] :]
+        for tap, moved in enumerate(_moved(begin, weight.shape[2:], geometry, shape)):
+            seen[:, tap] = moved[0]
+        found = product(rows, seen.flatten(2).flatten(0, 1)[None])[0]
+        result[item, :, start : start + shape[0]] = found.reshape(-1, *shape)
+    return result
 
 
 def _depthwise(x: Tensor, weight: Tensor, geometry: Geometry, lengths: Sequence[int]) -> Tensor:
@@ -114,11 +131,6 @@ def _depthwise(x: Tensor, weight: Tensor, geometry: Geometry, lengths: Sequence[
     for tap, moved in zip(taps, _moved(x, weight.shape[2:], geometry, lengths), strict=True):
         result += moved * tap.reshape(-1, *(1,) * len(lengths))
     return result
-
-
-def _columns(x: Tensor, kernel: Sequence[int], geometry: Geometry, shape: Sequence[int]) -> Tensor:
-    """Return what each output voxel sees: ``(N, C * taps, voxels)``."""
-    return torch.stack([part.flatten(2) for part in _moved(x, kernel, geometry, shape)], dim=2).flatten(1, 2)
 
 
 def _moved(x: Tensor, kernel: Sequence[int], geometry: Geometry, shape: Sequence[int]) -> Iterator[Tensor]:

@@ -11,21 +11,24 @@ from torch._ops import OpOverload
 from pipeline.model.arithmetic.geometry import DTYPES
 
 
-def along(func: OpOverload, x: Tensor, dim: int, *args: Any, **kwargs: Any) -> Tensor:
-    """Return a function along one axis that keeps its length, such as ``aten.softmax``."""
+def along(func: OpOverload, x: Tensor, dim: int, *args: Any, **kwargs: Any) -> Tensor | None:
+    """Return a function along one axis that keeps its length, such as ``aten.softmax``; None leaves it to torch."""
     if x.dtype not in DTYPES or x.ndim == 0:
-        return func(x, dim, *args, **kwargs)  # type: ignore[no-any-return]
+        return None
     result: Tensor = func(x.movedim(dim, -1).contiguous(), -1, *args, **kwargs)
     return result.movedim(-1, dim)
 
 
 def over(
     func: OpOverload, x: Tensor, dim: Sequence[int] | int | None = None, keepdim: bool = False, **kwargs: Any
-) -> Tensor | tuple[Tensor, ...]:
-    """Return a sum over some axes, such as ``aten.mean.dim``, or several (``aten.var_mean.correction``)."""
+) -> Tensor | tuple[Tensor, ...] | None:
+    """Return a sum over some axes, such as ``aten.mean.dim``, or several (``aten.var_mean.correction``).
+
+    None leaves it to torch: sums of the whole, or of whole numbers.
+    """
     dims = sorted(axis % x.ndim for axis in ([dim] if isinstance(dim, int) else dim or [])) if x.ndim else []
     if x.dtype not in DTYPES or len(dims) in (0, x.ndim):
-        return func(x, dim, keepdim=keepdim, **kwargs)  # type: ignore[no-any-return]
+        return None
     kept = [axis for axis in range(x.ndim) if axis not in dims]
     rows = x.permute(*kept, *dims).contiguous().flatten(len(kept))
     found = func(rows, [len(kept)], keepdim=False, **kwargs)

@@ -22,11 +22,11 @@ SHARPNESS = -0.75
 """The free parameter of cubic convolution (Keys 1981, equation 4), as in torch."""
 
 
-def resample(func: OpOverload, x: Tensor, size: Sequence[int] | None, align: bool, *scales: Any) -> Tensor:
-    """Return ``x`` at another size by ``aten.upsample_*``, linear or cubic.
+def resample(func: OpOverload, x: Tensor, size: Sequence[int] | None, align: bool, *scales: Any) -> Tensor | None:
+    """Return ``x`` at another size by ``aten.upsample_*``, linear or cubic; None where that is left to torch.
 
     Args:
-        func: the operation, which is called as it is where this module has nothing better.
+        func: the operation.
         x: ``(N, C, *spatial)``.
         size: the output's spatial lengths; None where the scales say it.
         align: whether the outermost voxels' centres coincide: then every voxel depends on the size, and stays so.
@@ -39,7 +39,7 @@ def resample(func: OpOverload, x: Tensor, size: Sequence[int] | None, align: boo
     pairs = zip(factors, x.shape[2:], lengths, strict=True)
     ratios = [_ratio(factor, n, length) for factor, n, length in pairs]
     if align or x.dtype not in DTYPES or x.numel() == 0 or None in ratios:
-        return func(x, size, align, *scales)  # type: ignore[no-any-return]
+        return None
     # torch has another kernel for small maps of fewer than 4 channels.
     usual = dims == 3 or (dims == 2 and x.shape[1] >= 4)
     if usual and all(ratio is not None and _is_dyadic(ratio) for ratio in ratios):

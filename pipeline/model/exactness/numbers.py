@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.model.convolution import fix_arithmetic
+from pipeline.model.arithmetic import fix_arithmetic
 from pipeline.model.exactness.costs import peak_elements
 from pipeline.model.exactness.ghost import Ghost, says
 
@@ -23,7 +23,7 @@ class Real:
         model: the network; it is copied.
         dims: spatial axes.
         dtype: what it computes in. Float32 is computed as in a run: channels last, with the arithmetic of
-            :func:`pipeline.model.convolution.fix_arithmetic`.
+            :func:`pipeline.model.arithmetic.fix_arithmetic`.
         seed: where given, the weights are drawn anew: trained ones may be zero and hide what a layer sees.
     """
 
