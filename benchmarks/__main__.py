@@ -6,9 +6,16 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import exactness, memory, real
+from benchmarks import exactness, ledger, memory, million, real
 
-BENCHMARKS = {"exactness": exactness.run, "memory": memory.run, "isbi": real.run_isbi, "monuseg": real.run_monuseg}
+BENCHMARKS = {
+    "exactness": exactness.run,
+    "memory": memory.run,
+    "ledger": ledger.run,
+    "million": million.run,
+    "isbi": real.run_isbi,
+    "monuseg": real.run_monuseg,
+}
 
 
 def main() -> None:

@@ -37,6 +37,7 @@ def segment_flow(job: SegmentJob, regions: Regions | None = None) -> dict[str, A
             build_pyramid(run)
             seal(run)
             publish(run)
+            run.conclude()
         return run.status()
 
 

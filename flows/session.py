@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -174,6 +173,14 @@ class Session:
         """Let viewers see the result."""
         self._run.publish()
 
+    def conclude(self) -> None:
+        """Raise FailedChunksError where the result was published with holes; shows the chunks that failed."""
+        try:
+            self._run.conclude()
+        except FailedChunksError:
+            show_failures(self.status())
+            raise
+
     def status(self) -> dict[str, Any]:
         """Return the run's status, as :func:`pipeline.status` gives it."""
-        return status(Path(self._job.output))
+        return status(self._job.output)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.jobs.reporting import report
     from pipeline.jobs.segment import rerun, segment
     from pipeline.jobs.training import train
+    from pipeline.run.repair import repair
     from pipeline.run.status import status
     from pipeline.run.verify import verify
     from pipeline.volume.info import info
@@ -40,6 +41,7 @@ _HOMES = {
     "info": "pipeline.volume.info",
     "ingest": "pipeline.jobs.ingest",
     "plan": "pipeline.jobs.planning",
+    "repair": "pipeline.run.repair",
     "replay": "pipeline.jobs.replay",
     "report": "pipeline.jobs.reporting",
     "rerun": "pipeline.jobs.segment",
@@ -64,6 +66,7 @@ __all__ = [
     "info",
     "ingest",
     "plan",
+    "repair",
     "replay",
     "report",
     "rerun",

@@ -10,7 +10,8 @@
     │   └── RunMismatchError          the output belongs to another run
     ├── ChunkError                    one chunk failed; the others go on
     │   ├── MissingChunkError         a stored input chunk is not there
-    │   └── NonFiniteError            the network gave NaN or infinity
+    │   ├── InputDamageError          stored bytes of the input do not decode
+    │   └── NonFiniteError            NaN or infinity: in the input, or from the network
     ├── FailedChunksError          3  the run finished, but some chunks failed
     ├── DamageError                4  verification found damage
     ├── StoreError                 1  an object store does not answer; trying again may help
@@ -65,8 +66,12 @@ class MissingChunkError(ChunkError):
     """A stored chunk of the input is not there."""
 
 
+class InputDamageError(ChunkError):
+    """Stored bytes of the input do not decode."""
+
+
 class NonFiniteError(ChunkError):
-    """The network gave NaN or infinity."""
+    """The input holds NaN or infinity, or the network gave it."""
 
 
 class FailedChunksError(OvertileError):

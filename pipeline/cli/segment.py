@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import click
@@ -39,20 +38,25 @@ def segment_command(job: SegmentJob, as_json: bool) -> None:
 
 @click.command("rerun")
 @click.argument("output")
-@click.option("--failed", is_flag=True, help="the chunks that failed (the default)")
-@click.option("--chunks", metavar="Y/X,...", help="these chunks, by position on the grid: 3/4,3/5")
+@click.option("--failed", is_flag=True, help="only the chunks that failed [default: all that the run lacks]")
+@click.option("--stale", is_flag=True, help="only the chunks whose input, model or libraries changed since")
+@click.option("--chunks", metavar="Y/X,...", help="only these chunks, by position on the grid: 3/4,3/5")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON document to stdout")
-def rerun_command(output: str, failed: bool, chunks: str | None, as_json: bool) -> None:
+def rerun_command(output: str, failed: bool, stale: bool, chunks: str | None, as_json: bool) -> None:
     r"""Process chunks of a run again, with the settings that the run recorded.
 
     \b
     Example:
       overtile rerun nuclei.zarr --chunks 3/4,3/5
     """
-    if failed and chunks:
-        raise click.UsageError("--failed and --chunks exclude each other")
+    if failed + stale + (chunks is not None) > 1:
+        raise click.UsageError("--failed, --stale and --chunks exclude each other")
     listed = [part.strip() for part in chunks.split(",")] if chunks else None
-    _finish(output, as_json, lambda listener: pipeline.rerun(output, chunks=listed, listener=listener))
+    _finish(
+        output,
+        as_json,
+        lambda listener: pipeline.rerun(output, chunks=listed, failed=failed, stale=stale, listener=listener),
+    )
 
 
 @click.command("status")
@@ -65,7 +69,7 @@ def status_command(output: str, as_json: bool) -> None:
     Example:
       overtile status nuclei.zarr --json
     """
-    found = pipeline.status(Path(output))
+    found = pipeline.status(output)
     if as_json:
         print_json(found)
     else:
@@ -77,15 +81,20 @@ def status_command(output: str, as_json: bool) -> None:
 @click.option(
     "--replay", type=click.IntRange(min=1), metavar="N", help="compute N random chunks again, and compare"
 )
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="make what is missing or damaged pending again; `segment` or `rerun` computes it",
+)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON document to stdout")
-def verify_command(output: str, replay: int | None, as_json: bool) -> None:
+def verify_command(output: str, replay: int | None, repair: bool, as_json: bool) -> None:
     r"""Compare every stored byte of a result with what its run recorded, and decode it.
 
     \b
     Example:
       overtile verify nuclei.zarr --replay 5
     """
-    found = pipeline.verify(Path(output)).to_json()
+    found = (pipeline.repair(output) if repair else pipeline.verify(output)).to_json()
     if replay is not None:
         found["replay"] = _replay(output, replay)
         found["ok"] = found["ok"] and not found["replay"]["differ"]
@@ -102,7 +111,12 @@ def verify_command(output: str, replay: int | None, as_json: bool) -> None:
         )
     if not found["ok"]:
         counts = ", ".join(f"{n} {name}" for name, n in found["counts"].items() if n)
-        raise DamageError(f"{output}: {counts or 'the root digest differs from the seal'}")
+        what = f"{output}: {counts or 'the root digest differs from the seal'}"
+        if repair:
+            raise DamageError(
+                f"{what}; {len(found['chunks'])} chunk(s) are pending now: `overtile rerun {output}`"
+            )
+        raise DamageError(f"{what}; `overtile verify --repair` makes those chunks pending again")
 
 
 def _replay(output: str, count: int) -> dict[str, Any]:

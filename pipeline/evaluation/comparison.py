@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.statistics import ConfusionStatistics
 from pipeline.geometry import Box, Grid
 from pipeline.run.folder import RunFolder
+from pipeline.store import absolute, open_place
 from pipeline.volume import Volume, open_volume
 from pipeline.volume.ngff import read_classes
 
@@ -124,7 +124,7 @@ def open_comparison(
         InputError: one cannot be opened, is no map of class ids, or belongs to a run that is not complete; shapes or
             axes differ; a region outside of both; a class name that occurs twice.
     """
-    if Path(prediction).resolve() == Path(target).resolve():
+    if absolute(prediction) == absolute(target):
         raise InputError(f"prediction and target are the same volume, {prediction}; name the target's own")
     maps = [open_class_ids(prediction, role="prediction"), open_class_ids(target, role="target")]
     check_same_shape(*maps)
@@ -173,21 +173,27 @@ def class_names(volume: Volume) -> list[str] | None:
 
     The group is looked for at the volume's path and, where that is an array, in the folder around it.
     """
-    path = Path(volume.url)
-    for place in (path, path.parent):
+    for url in _places(volume.url):
         try:
-            group = zarr.open_group(store=str(place), mode="r", use_consolidated=False)
+            store = open_place(url).zarr_store(read_only=True)
+            group = zarr.open_group(store=store, mode="r", use_consolidated=False)
         except (OSError, ValueError, KeyError, TypeError):
             continue
         return read_classes(dict(group.attrs))
     return None
 
 
+def _places(url: str) -> list[str]:
+    """Return a volume's address and that of the folder around it, as far as they can be opened."""
+    whole = absolute(url)
+    around = whole.rpartition("/")[0]
+    return [whole, around] if around.count("/") >= (3 if "://" in around else 1) else [whole]
+
+
 def _check_complete(url: str, role: str) -> None:
-    place = Path(url).absolute()
-    for output in (place, place.parent):
-        folder = RunFolder(output) if output.name else None
-        if folder is not None and folder.exists and not folder.is_sealed:
+    for output in _places(url):
+        folder = RunFolder(output)
+        if folder.exists and not folder.is_sealed:
             raise InputError(
                 f"{role} {url}: its run is not complete, so it has holes; `overtile status {output}` says what is"
                 " lacking, and `overtile segment` again does it"

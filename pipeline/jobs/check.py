@@ -139,7 +139,7 @@ def _run(plan: Plan) -> Voxels:
     channels = plan.output.channels
     result = np.zeros((*(() if channels is None else (channels,)), *plan.region.shape), plan.output.dtype)
     for chunk in range(len(plan.grid)):
-        found, _ = processor.predict(chunk)
+        found = processor.predict(chunk)[0]
         result[processor.stored_box(chunk).slices] = found.voxels
     return result
 

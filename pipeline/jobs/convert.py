@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 from pipeline.config import ConvertJob
 from pipeline.errors import EnvironmentFaultError, InputError
 from pipeline.jobs.listener import Listener, Silent
+from pipeline.jobs.outputs import checkpoint_path
 from pipeline.model.checkpoint import describe
 from pipeline.model.constructors import allowed_packages, check_allowed
 from pipeline.model.exactness import analyse
@@ -25,7 +25,6 @@ from pipeline.model.foreign.package import is_package, opened
 from pipeline.model.foreign.states import check_file
 from pipeline.run.machine import this_machine
 
-SUFFIX = ".safetensors"
 _GIVEN = ("dims", "in_channels", "classes", "output_meaning", "mean", "std", "voxel_size", "unit", "threshold")
 """What a job may say of a network; it wins over its package."""
 
@@ -76,11 +75,7 @@ def build_in_process(argument: tuple[Described, Path]) -> dict[str, Any]:
 
 
 def _output(job: ConvertJob) -> Path:
-    output = Path(job.output)
-    if output.suffix != SUFFIX:
-        raise InputError(f"output {job.output}: a checkpoint is a {SUFFIX} file; name it {output.stem}{SUFFIX}")
-    if output.is_dir():
-        raise InputError(f"output {job.output}: there is a folder of that name; choose another name")
+    output = checkpoint_path(job.output)
     if output.resolve() == Path(job.weights).resolve():
         raise InputError(f"output {job.output}: is the file of weights itself; choose another name")
     return output
@@ -136,8 +131,6 @@ def _completed(job: ConvertJob, found: Described) -> Described:
 def _folder(output: Path) -> Iterator[Path]:
     """Give a temporary folder on the disk of the output, as near to it as there are folders."""
     near = next(parent for parent in output.absolute().parents if parent.exists())
-    if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
-        raise InputError(f"output {output}: nothing can be written in {near}; choose another folder")
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=near))
     try:
         yield folder

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from pipeline.config import SegmentJob
 from pipeline.errors import InputError, RunMismatchError
@@ -11,46 +12,59 @@ from pipeline.predict.planner import make_plan
 from pipeline.run.fingerprint import differences
 from pipeline.run.folder import RunFolder
 from pipeline.run.machine import Machine, this_machine
+from pipeline.store import LocalPlace, absolute, open_place, same_place
+
+REPLACEABLE = frozenset({"model", "numeric"})
+"""Parts of a run's identity that a rerun of what is stale may replace: the chunks stay what and where they are."""
 
 
-def plan(job: SegmentJob, *, machine: Machine | None = None) -> Plan:
+def plan(job: SegmentJob, *, machine: Machine | None = None, replacing: frozenset[str] = frozenset()) -> Plan:
     """Plan a segmentation without doing any of it; writes nothing, imports no torch.
+
+    Args:
+        job: the settings.
+        machine: what to plan for; None for this one.
+        replacing: parts of the recorded run's identity that may be others now.
 
     Raises:
         InputError: the job cannot be done as asked, or the output belongs to another run; says what to change.
     """
-    output = check_output(job)
-    folder = RunFolder(output)
+    check_output(job)
+    folder = RunFolder(job.output)
     recorded = folder.read() if folder.exists else None
-    if recorded is None and output.exists():
+    if recorded is None and any(True for _ in folder.output.entries()):
         raise RunMismatchError(
-            f"{output}: exists, but no run of Overtile made it; choose another output, or remove it"
+            f"{job.output}: exists, but no run of Overtile made it; choose another output, or remove it"
         )
     made = make_plan(job, machine or this_machine(), recorded["plan"] if recorded else None)
-    if recorded is not None and recorded["fingerprint"] != made.fingerprint:
+    if recorded is not None and differing_parts(recorded["identity"], made.identity) - replacing:
         found = differences(recorded["identity"], made.identity)
         raise RunMismatchError(
-            f"{output}: belongs to another run; choose another output, or remove it and {folder.path}."
+            f"{job.output}: belongs to another run; choose another output, or remove it and {folder.place.url}."
             f" What differs: {'; '.join(found)}"
         )
     return made
 
 
-def check_output(job: SegmentJob) -> Path:
-    """Return the output's path, if it is apart from what the job reads.
+def differing_parts(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> set[str]:
+    """Return the names of the parts in which two identities differ."""
+    both = {*recorded, *asked}
+    return {part for part in both if differences({part: recorded.get(part)}, {part: asked.get(part)})}
+
+
+def check_output(job: SegmentJob) -> None:
+    """Check that the output is apart from what the job reads.
 
     Raises:
         InputError: the output is, holds or lies in the input or the model, or is no name of a Zarr store.
     """
-    output = Path(job.output)
-    target = output.resolve()
-    for name, source in (("input", Path(job.input).resolve()), ("model", Path(job.model).resolve())):
-        if target == source or target in source.parents or source in target.parents:
+    for name in ("input", "model"):
+        if same_place(job.output, source := getattr(job, name)):
             raise InputError(
-                f"output {output}: is the {name}, holds it or lies in it ({source}); choose another place"
+                f"output {job.output}: is the {name}, holds it or lies in it ({absolute(source)}); choose another place"
             )
-    if output.suffix != ".zarr":
-        raise InputError(f"output {output}: the name of a result ends in .zarr")
-    if not target.parent.is_dir():
-        raise InputError(f"output {output}: there is no folder {target.parent}; make it first")
-    return output
+    if not job.output.endswith(".zarr"):
+        raise InputError(f"output {job.output}: the name of a result ends in .zarr")
+    place = open_place(absolute(job.output))
+    if isinstance(place, LocalPlace) and not place.root.parent.is_dir():
+        raise InputError(f"output {job.output}: there is no folder {place.root.parent}; make it first")

@@ -58,10 +58,10 @@ def replay(
     drawn = sorted(random.Random(seed).sample(list(map(int, done)), min(count, len(done))))
     told.phase("replay", len(drawn), "chunks")
     processor = Segmentation(made, told).work().open(made.cluster.threads or 1)
-    array = zarr.open_array(str(Path(output) / ARRAY), mode="r")
+    array = zarr.open_array(folder.output.at(ARRAY).zarr_store(read_only=True), mode="r")
     differing = []
     for number, chunk in enumerate(drawn, start=1):
-        found, _ = processor.predict(chunk)
+        found = processor.predict(chunk)[0]
         stored = np.asarray(array[processor.stored_box(chunk).slices])
         if (difference := _difference(stored, found.voxels)) is not None:
             place = {"position": _position(made.grid.position(chunk)), "core": str(made.grid.core(chunk))}

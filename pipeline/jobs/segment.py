@@ -9,11 +9,13 @@ from typing import Any
 from pipeline.config import SegmentJob
 from pipeline.errors import InputError
 from pipeline.jobs.listener import Listener, Silent
+from pipeline.jobs.planning import REPLACEABLE
 from pipeline.jobs.planning import plan as make_plan
-from pipeline.jobs.segmentation import Segmentation
+from pipeline.jobs.segmentation import Prepared, Segmentation
 from pipeline.predict.plan import Plan
 from pipeline.run.folder import RunFolder
 from pipeline.run.ledger import Ledger
+from pipeline.run.repair import reopen
 from pipeline.run.status import status
 
 
@@ -36,39 +38,58 @@ def segment(job: SegmentJob, *, listener: Listener | None = None) -> dict[str, A
 
 
 def rerun(
-    output: str | Path, *, chunks: Sequence[str] | None = None, listener: Listener | None = None
+    output: str | Path,
+    *,
+    chunks: Sequence[str] | None = None,
+    failed: bool = False,
+    stale: bool = False,
+    listener: Listener | None = None,
 ) -> dict[str, Any]:
-    """Process chunks of a run again, with the settings that it recorded.
+    """Process chunks of a run again, with the settings that it recorded: by default all that it lacks.
 
     Args:
         output: the result, ``OUT.zarr``.
-        chunks: positions on the grid (``"3/4"``); None for those that failed.
+        chunks: these, by their positions on the grid (``"3/4"``).
+        failed: only those that failed.
+        stale: only those that were made from an input, a model or libraries that have changed since; the run then
+            records the new ones.
         listener: who is told what is done.
 
+    Returns:
+        The run's status, as :func:`pipeline.status` gives it.
+
     Raises:
-        InputError: there is no run, or no such chunk.
+        InputError: there is no run, or no such chunk; two of the choices at once.
+        FailedChunksError: some chunks failed, or are still lacking.
+        DamageError: verification found damage.
     """
+    if failed + stale + (chunks is not None) > 1:
+        raise InputError("rerun: chunks, failed and stale exclude each other; choose one")
     recorded = RunFolder(output).read()
     job = SegmentJob.model_validate(recorded["settings"] | {"output": str(output)})
-    made = make_plan(job)
-    if chunks is None:
-        wanted = sorted(Ledger(RunFolder(output).journal, len(made.grid)).failures)
-    else:
-        wanted = [_number(made, text) for text in chunks]
-    return _carry_out(made, wanted, listener or Silent())
+    made = make_plan(job, replacing=REPLACEABLE if stale else frozenset())
+    told = listener or Silent()
+    if chunks is not None:
+        return _carry_out(made, [_number(made, text) for text in chunks], told)
+    if failed:
+        return _carry_out(made, sorted(Ledger(RunFolder(output).journal, len(made.grid)).failures), told)
+    return _carry_out(made, None, told, stale=stale)
 
 
-def _carry_out(plan: Plan, chunks: Sequence[int] | None, listener: Listener) -> dict[str, Any]:
-    """Take a run through its phases; the listed chunks only, or all that is lacking."""
+def _carry_out(
+    plan: Plan, chunks: Sequence[int] | None, listener: Listener, *, stale: bool = False
+) -> dict[str, Any]:
+    """Take a run through its phases; the listed chunks only, what is stale only, or all that is lacking."""
     run = Segmentation(plan, listener)
-    with run.opened() as found:
-        if found.lost:
-            listener.note(f"{found.lost} finished chunks are gone from the store; they are computed again")
+    with run.opened(stale=stale) as found:
+        _tell(found, run, listener)
+        if stale:
+            chunks = sorted(found.stale)
         if found.sealed and not chunks:
             listener.note(f"{run.output} is complete already: nothing to do")
             return status(run.output)
         if chunks:
-            run.folder.unseal()
+            reopen(run.folder)
         if chunks or (chunks is None and found.lacking):
             _predict(run, chunks)
         run.check_complete()
@@ -76,7 +97,18 @@ def _carry_out(plan: Plan, chunks: Sequence[int] | None, listener: Listener) -> 
         run.build_pyramid()
         run.seal(verified)
         run.publish()
+        run.conclude()
     return status(run.output)
+
+
+def _tell(found: Prepared, run: Segmentation, listener: Listener) -> None:
+    """Say what was found that the user may not expect."""
+    if found.lost:
+        listener.note(f"{found.lost} finished chunks are gone from the store; they are computed again")
+    if found.stale:
+        chunk, reason = min(found.stale.items())
+        position = "/".join(map(str, run.plan.grid.position(chunk)))
+        listener.note(f"{len(found.stale)} finished chunks are stale; chunk {position}: {reason}")
 
 
 def _predict(run: Segmentation, chunks: Sequence[int] | None) -> None:

@@ -6,24 +6,35 @@ import datetime
 import importlib.metadata
 import platform
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DamageError, FailedChunksError
+import numpy as np
+
+from pipeline.errors import DamageError, FailedChunksError, RunMismatchError
 from pipeline.jobs.listener import Listener
+from pipeline.jobs.planning import differing_parts
+from pipeline.jobs.stale import stale_chunks
 from pipeline.predict.forward import EngineSpec
 from pipeline.predict.plan import Plan
 from pipeline.predict.work import SegmentWork, SourceSpec
 from pipeline.run.cluster import connect
+from pipeline.run.compact import compact, worth_compacting
 from pipeline.run.dispatch import Dispatcher, Outcome
-from pipeline.run.folder import RunFolder
+from pipeline.run.fingerprint import differences
+from pipeline.run.folder import PARTIAL, SEALED, RunFolder
+from pipeline.run.lease import Lease
 from pipeline.run.ledger import Ledger
+from pipeline.run.records import DONE, STATES
+from pipeline.run.repair import reopen, take_back
 from pipeline.run.verify import METADATA, Verification, claims_hold, verify
-from pipeline.volume import digest_bytes, ensure_level, is_published, publish
+from pipeline.store import absolute
+from pipeline.volume import digest_bytes, ensure_level, is_published
+from pipeline.volume.ngff import image_attributes
 from pipeline.volume.pyramid import build_pyramid
+from pipeline.volume.state import KEY, set_attributes
 
 ARRAY = "0"
 """Name of the array that chunks are written to: the finest level."""
@@ -37,11 +48,13 @@ class Prepared:
         lacking: chunks that are neither done nor skipped.
         lost: chunks that the ledger calls done, but whose stored bytes are gone; they are lacking now.
         sealed: whether the run is complete already, and published.
+        stale: chunks that were made pending because what they were made from changed, each with the reason.
     """
 
     lacking: int
     lost: int
     sealed: bool
+    stale: dict[int, str]
 
 
 class Segmentation:
@@ -56,36 +69,85 @@ class Segmentation:
 
     def __init__(self, plan: Plan, listener: Listener) -> None:
         self.plan = plan
-        self.output = Path(plan.job.output)
+        self.output = plan.job.output
         self.folder = RunFolder(self.output)
         self.listener = listener
         self.ledger: Ledger
+        self._lease: Lease
         self._telling = threading.Lock()
 
     @contextmanager
-    def opened(self) -> Iterator[Prepared]:
+    def opened(self, *, stale: bool = False) -> Iterator[Prepared]:
         """Begin or resume the run: record it, create its array, take the lease, read the ledger.
 
+        Args:
+            stale: make chunks pending again that were made from an input, a model or libraries that have changed
+                since; otherwise such a run is refused.
+
         Raises:
-            RunMismatchError: the output belongs to another run, or another process is writing to it.
+            RunMismatchError: the output belongs to another run, another process is writing to it, or its input has
+                changed.
             VolumeError: something that is no array of this run is in its place.
         """
-        plan = self.plan
-        self.folder.begin(plan.identity, self._details())
-        with self.folder.lease():
-            ensure_level(self.output, ARRAY, plan.array)
-            self.ledger = Ledger(self.folder.journal, len(plan.grid))
+        plan, folder = self.plan, self.folder
+        if not stale:
+            folder.begin(plan.identity, self.details())
+        with folder.lease() as self._lease:
+            ensure_level(folder.output, ARRAY, plan.array)
+            self.ledger = self._open_ledger()
             try:
-                lost = claims_hold(self.output, ARRAY, self.ledger)
-                if lost:
-                    self.folder.unseal()
-                    self.ledger.requeue(lost, "stored bytes are gone")
-                lacking = len(self.ledger.lacking())
-                if lacking:
-                    self.folder.unseal()
-                yield Prepared(lacking, len(lost), self.folder.is_sealed and is_published(self.output))
+                changed = self._withdraw() if stale else self._check_input()
+                lost = claims_hold(folder, ARRAY, self.ledger)
+                if len(self.ledger.lacking()) or lost:
+                    reopen(folder)
+                self.ledger.requeue(lost, "stored bytes are gone")
+                sealed = folder.is_sealed and is_published(folder.output)
+                yield Prepared(len(self.ledger.lacking()), len(lost), sealed, changed)
             finally:
                 self.ledger.close()
+
+    def _check_input(self) -> dict[int, str]:
+        """Refuse to go on over an input that is not what finished chunks were made from.
+
+        Raises:
+            RunMismatchError: some of it changed.
+        """
+        changed = stale_chunks(self.plan, self.folder, self.ledger)
+        if changed:
+            chunk, reason = min(changed.items())
+            raise RunMismatchError(
+                f"{self.output}: {len(changed)} of {self.ledger.counts()['done']} finished chunks were made from input"
+                f" that has changed since; chunk {self._position(chunk)}: {reason}. `overtile rerun {self.output}"
+                " --stale` computes them again; or bring the input back"
+            )
+        return {}
+
+    def _withdraw(self) -> dict[int, str]:
+        """Make what is stale pending, before another identity is recorded; return the chunks with the reasons."""
+        recorded = self.folder.read()
+        parts = differing_parts(recorded["identity"], self.plan.identity)
+        if parts:
+            done = np.flatnonzero(self.ledger.states() == STATES.index(DONE))
+            reason = "; ".join(differences(recorded["identity"], self.plan.identity))
+            changed = {int(chunk): f"another {' and '.join(sorted(parts))} ({reason})" for chunk in done}
+        else:
+            changed = stale_chunks(self.plan, self.folder, self.ledger)
+        if changed:
+            reopen(self.folder)
+            for reason, chunks in _by_reason(changed).items():
+                self.ledger.requeue(chunks, reason)
+            self.ledger.sync()
+        if parts:
+            self.folder.supersede(self.plan.identity, self.details())
+        return changed
+
+    def _open_ledger(self) -> Ledger:
+        place, total, lease = self.folder.journal, len(self.plan.grid), self._lease
+        found = Ledger(place, total, epoch=lease.epoch, check=lease.check)
+        if not worth_compacting(found):
+            return found
+        compact(place, total, lease.epoch - 1)
+        return Ledger(place, total, epoch=lease.epoch, check=lease.check)
 
     @contextmanager
     def workers(self, *, callers: int = 1) -> Iterator[Dispatcher]:
@@ -98,6 +160,7 @@ class Segmentation:
                 self.work(),
                 self.ledger,
                 retries=self.plan.job.retries,
+                deadline=self.plan.job.deadline,
                 callers=callers,
                 on_progress=self._tell_chunks,
             )
@@ -118,20 +181,21 @@ class Segmentation:
         return dispatcher.process_listed(list(chunks))
 
     def check_complete(self) -> None:
-        """Raise FailedChunksError unless every chunk is done or skipped."""
-        if self.ledger.is_complete():
-            return
+        """Raise FailedChunksError unless every chunk is done or skipped, or failed and the job accepts that."""
         counts = self.ledger.counts()
-        first = next(iter(sorted(self.ledger.failures.items())), None)
-        example = ""
-        if first is not None:
-            position = "/".join(map(str, self.plan.grid.position(first[0])))
-            example = f" First: chunk {position} after {first[1].attempt} attempt(s): {first[1].error}."
+        if counts["pending"] == 0 and counts["failed"] <= self.plan.job.accept_failures:
+            return
         raise FailedChunksError(
             f"{self.output}: {counts['failed']} of {self.ledger.total} chunks failed, {counts['pending']} are pending;"
-            f" the result is not complete.{example} See `overtile status {self.output}`;"
+            f" the result is not complete.{self._first_failure()} See `overtile status {self.output}`;"
             f" `overtile rerun {self.output}` tries the failed ones again"
         )
+
+    def _first_failure(self) -> str:
+        if not self.ledger.failures:
+            return ""
+        chunk, record = min(self.ledger.failures.items())
+        return f" First: chunk {self._position(chunk)} after {record.attempt} attempt(s): {record.error}."
 
     def verify(self) -> Verification:
         """Compare every stored byte with the ledger; what is damaged becomes pending again.
@@ -140,13 +204,13 @@ class Segmentation:
             DamageError: something is missing, damaged or foreign.
         """
         self.listener.phase("verify", len(self.plan.grid), "chunks")
+        self.ledger.sync()
         found = verify(self.output, on_progress=lambda done, _: self.listener.progress(done))
         if not found.ok:
-            self.folder.unseal()
-            self._requeue(found)
+            take_back(self.folder, ARRAY, self.ledger, found)
             named = ", ".join([*found.missing, *found.damaged, *found.foreign][:5])
             raise DamageError(
-                f"{self.output / ARRAY}: {len(found.missing)} stored chunks missing, {len(found.damaged)} damaged,"
+                f"{self.output}/{ARRAY}: {len(found.missing)} stored chunks missing, {len(found.damaged)} damaged,"
                 f" {len(found.foreign)} foreign ({named}); run again to compute the missing and damaged ones anew,"
                 " and remove the foreign ones"
             )
@@ -159,23 +223,29 @@ class Segmentation:
         if plan.job.pyramid:
             self.listener.phase("pyramid", 1, "levels")
             levels = build_pyramid(
-                self.output,
+                self.folder.output,
                 plan.array,
                 method="mode" if plan.output.kind == "labels" else "mean",
                 threads=2,
                 progress=None,
+                holes="background" if self.ledger.failures else "error",
             )
             self.listener.progress(1)
         self._levels = levels
 
     def seal(self, found: Verification) -> None:
-        """Write the seal: every chunk is accounted for, and this is the digest of them all."""
+        """Write the seal: every chunk is accounted for, and this is the digest of them all.
+
+        A result with failed chunks is never ``sealed``: where the job accepts them it is ``partial``.
+        """
         self.check_complete()
+        self._lease.check()
+        self.ledger.sync()
         self.folder.seal(
             {
-                "state": "sealed",
+                "state": PARTIAL if self.ledger.failures else SEALED,
                 "root": found.root,
-                "metadata": digest_bytes((self.output / ARRAY / METADATA).read_bytes()),
+                "metadata": digest_bytes(self.folder.output.at(ARRAY).get(METADATA)),
                 "fingerprint": self.plan.fingerprint,
                 "counts": self.ledger.counts(),
                 "sealed": _now(),
@@ -183,31 +253,36 @@ class Segmentation:
         )
 
     def publish(self) -> None:
-        """Write the ``ome`` attribute: from now on viewers see a finished image."""
-        publish(
-            self.output,
-            name=self.output.stem,
-            axes=self.plan.array.axes,
-            levels=self._levels,
-            classes=self.plan.header.classes if self.plan.output.kind == "labels" else None,
-        )
+        """Write the ``ome`` attribute: from now on viewers see a finished image, and the holes of a partial one."""
+        plan = self.plan
+        holes = [self._position(chunk) for chunk in sorted(self.ledger.failures)]
+        state = {"state": PARTIAL, "holes": holes} if holes else {"state": SEALED}
+        name = self.output.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
+        classes = plan.header.classes if plan.output.kind == "labels" else None
+        image = image_attributes(name, plan.array.axes, self._levels, classes=classes)
+        mark = state | {"fingerprint": plan.fingerprint, "run": f"{name}.zarr.run"}
+        set_attributes(self.folder.output, {"ome": image, KEY: mark})
+
+    def conclude(self) -> None:
+        """Raise FailedChunksError where the result was published with holes in it."""
+        failed = len(self.ledger.failures)
+        if failed:
+            raise FailedChunksError(
+                f"{self.output}: partial: {failed} of {self.ledger.total} chunks failed, which the job accepts"
+                f" (--accept-failures {self.plan.job.accept_failures}). They are holes, listed in the result's"
+                f" attributes.{self._first_failure()} `overtile rerun {self.output}` tries them again"
+            )
+
+    def _position(self, chunk: int) -> str:
+        return "/".join(map(str, self.plan.grid.position(chunk)))
 
     def _tell_chunks(self) -> None:
         with self._telling:  # so that no caller tells of an older state after a newer one
             counts = self.ledger.counts()
             self.listener.progress(counts["done"] + counts["skipped"], counts["failed"])
 
-    def _requeue(self, found: Verification) -> None:
-        array, grid = self.plan.array, self.plan.grid
-        chunks = set()
-        for position in _positions(
-            {*found.missing, *found.damaged} - {METADATA}, 0 if array.channels is None else 1
-        ):
-            start = [p * s for p, s in zip(position, array.shard, strict=True)]
-            chunks.add(grid.number([a // c for a, c in zip(start, grid.chunk, strict=True)]))
-        self.ledger.requeue(sorted(chunks), "stored bytes are damaged")
-
-    def _details(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
+        """Return what a run records beside its identity."""
         plan = self.plan
         return {
             "kind": "segmentation",
@@ -223,7 +298,7 @@ class Segmentation:
 
     def _absolute_paths(self) -> dict[str, str]:
         job = self.plan.job
-        return {name: str(Path(getattr(job, name)).resolve()) for name in ("input", "model", "output")}
+        return {name: absolute(getattr(job, name)) for name in ("input", "model", "output")}
 
     def work(self) -> SegmentWork:
         """Return the description of the work that each worker process gets."""
@@ -246,14 +321,16 @@ class Segmentation:
             plan.tiling.turns,
             plan.tiling.weighting,
         )
-        array = str((self.output / ARRAY).resolve())
+        array = f"{paths['output']}/{ARRAY}"
         return SegmentWork(plan.fingerprint, source, array, plan.grid, plan.layout, engine, plan.output)
 
 
-def _positions(keys: set[str], lead: int) -> Iterator[tuple[int, ...]]:
-    """Yield the spatial shard positions of keys like ``c/0/3/4``."""
-    for key in keys:
-        yield tuple(int(part) for part in key.split("/")[1 + lead :])
+def _by_reason(changed: Mapping[int, str]) -> dict[str, list[int]]:
+    """Return the chunks of each reason."""
+    found: dict[str, list[int]] = {}
+    for chunk, reason in changed.items():
+        found.setdefault(reason, []).append(chunk)
+    return found
 
 
 def _version(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pipeline.errors import EnvironmentFaultError, InputError
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.statistics import ConfusionStatistics
 from pipeline.jobs.listener import Listener, Silent
+from pipeline.jobs.outputs import checkpoint_path
 from pipeline.model.checkpoint import CheckpointHeader, Normalisation, Scalar
 from pipeline.model.unet import UNet
 from pipeline.model.weights import save_checkpoint
@@ -35,7 +35,7 @@ from pipeline.training.pairs import ClassIds, OpenPair, check_targets, hold, ope
 from pipeline.training.patches import PatchLayout, PatchStream
 
 FORMAT = "overtile-training/1"
-SUFFIX = ".safetensors"
+
 VALIDATION_PATCHES = 32
 """Most patches that a point of the learning curve is measured on."""
 
@@ -76,7 +76,7 @@ def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
     """
     listener = listener or Silent()
     device = choose_device(job.device)
-    output = _output(job)
+    output = checkpoint_path(job.output)
     data = _open(job)
     header = _header(job, data, measure_normalisation(data.pairs, listener.note))
     with torch_threads(job.threads or this_machine().cores), torch.random.fork_rng():
@@ -86,18 +86,6 @@ def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         history = _fit(job, model, data, header.normalisation, device, listener)
     return _write(job, output, model, header, history)
-
-
-def _output(job: TrainJob) -> Path:
-    output = Path(job.output)
-    if output.suffix != SUFFIX:
-        raise InputError(f"output {job.output}: a checkpoint is a {SUFFIX} file; name it {output.stem}{SUFFIX}")
-    if output.is_dir():
-        raise InputError(f"output {job.output}: there is a folder of that name; choose another name")
-    folder = next(parent for parent in output.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"output {job.output}: nothing can be written in {folder}; choose another folder")
-    return output
 
 
 def _open(job: TrainJob) -> _Data:

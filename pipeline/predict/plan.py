@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from pipeline.predict.output import OutputSpec
 from pipeline.predict.tiling import Tiling
 from pipeline.run.cluster_spec import ClusterSpec
 from pipeline.run.fingerprint import fingerprint
+from pipeline.store import absolute
 from pipeline.volume import ArraySpec, Volume
 
 ALGORITHM = 1
@@ -72,7 +72,7 @@ class Plan:
         return {
             "algorithm": ALGORITHM,
             "input": {
-                "path": str(Path(self.volume.url).resolve()),
+                "path": absolute(self.volume.url),
                 "axes": self.volume.axes,
                 "level": self.volume.level,
                 "array": fingerprint(self.volume.metadata),

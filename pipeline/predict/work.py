@@ -6,8 +6,6 @@ import threading
 import time
 from dataclasses import dataclass
 
-import zarr
-
 from pipeline.geometry import Box, Grid, Layout
 from pipeline.predict.engine import Engine, Prediction
 from pipeline.predict.forward import EngineSpec
@@ -71,22 +69,32 @@ class SegmentProcessor:
         self._engine = Engine(work.engine, work.layout, work.output, worker_threads=worker_threads)
         self._local = threading.local()
 
-    def process(self, chunk: int) -> Done:
-        """Read, predict and write a chunk; its shards are durable when this returns."""
-        found, read = self.predict(chunk)
+    def process(self, chunk: int, *, lean: bool = False) -> Done:
+        """Read, predict and write a chunk; its shards are durable when this returns.
+
+        Args:
+            chunk: number of the chunk.
+            lean: let the network use as little memory as the same bytes can be had with.
+        """
+        found, read, seen = self.predict(chunk, lean=lean)
         started = time.monotonic()
         stored = self._writer().write(self.stored_box(chunk), found.voxels)
         seconds = (read, found.waited, found.computed, time.monotonic() - started)
-        return Done(stored, seconds, found.statistics)
+        return Done(stored, seconds, found.statistics, seen)
 
-    def predict(self, chunk: int) -> tuple[Prediction, float]:
-        """Read and predict a chunk, and write nothing; also returns the seconds that reading took."""
+    def predict(self, chunk: int, *, lean: bool = False) -> tuple[Prediction, float, tuple[str, ...]]:
+        """Read and predict a chunk, and write nothing.
+
+        Returns:
+            What the network says, the seconds that reading took, and what was read (``Look.seen``).
+        """
         started = time.monotonic()
-        seen = self._work.grid.core(chunk).shift(self._work.source.origin)
-        read_box = self._work.layout.read_box(seen)
-        shown = self._volume.read_shown(read_box, holes=self._work.source.holes)
+        core = self._work.grid.core(chunk).shift(self._work.source.origin)
+        read_box = self._work.layout.read_box(core)
+        look = self._volume.look(read_box, holes=self._work.source.holes)
+        shown = look.shown()
         read = time.monotonic() - started
-        return self._engine.predict(shown, read_box, seen), read
+        return self._engine.predict(shown, read_box, core, lean=lean), read, look.seen
 
     def stored_box(self, chunk: int) -> Box:
         """Return where a chunk's voxels lie in the stored array, channels included."""
@@ -96,6 +104,6 @@ class SegmentProcessor:
     def _writer(self) -> ShardWriter:
         """Return this thread's writer."""
         if not hasattr(self._local, "writer"):
-            self._local.writer = ShardWriter(zarr.open_array(store=self._work.array, mode="r+"))
+            self._local.writer = ShardWriter(self._work.array)
         writer: ShardWriter = self._local.writer
         return writer

@@ -108,7 +108,7 @@ class Camera:
 
     def _open_prediction(self) -> View:
         run = self._run
-        view = open_view(run.output if run.seal else run.output / run.document["array"])
+        view = open_view(run.output if run.seal else f"{run.output}/{run.document['array']}")
         if view.volume.shape != run.grid.shape:
             raise VolumeError(f"{run.output}: has the shape {view.volume.shape}, the run made {run.grid.shape}")
         return view

@@ -27,7 +27,7 @@ class Recorded:
         grid: its chunks.
     """
 
-    output: Path
+    output: str
     document: dict[str, Any]
     seal: dict[str, Any] | None
     ledger: Ledger
@@ -81,7 +81,7 @@ class Recorded:
         return ~chunks[np.ix_(*index)].reshape(shape)
 
 
-def read_run(output: Path) -> Recorded:
+def read_run(output: str | Path) -> Recorded:
     """Read the run of a result; the result itself is not opened.
 
     Raises:
@@ -90,7 +90,7 @@ def read_run(output: Path) -> Recorded:
     folder = RunFolder(output)
     document = folder.read()
     grid = Grid(tuple(document["grid"]["shape"]), tuple(document["grid"]["chunk"]))
-    return Recorded(output, document, folder.read_seal(), Ledger(folder.journal, len(grid)), grid)
+    return Recorded(str(output), document, folder.read_seal(), Ledger(folder.journal, len(grid)), grid)
 
 
 def parse_box(text: str) -> Box:

@@ -17,7 +17,7 @@ from pipeline.reporting.measured import Measured, check_metrics
 from pipeline.reporting.pictures import ERROR_COLOURS, STATE_COLOURS, class_colours, data_uri, grid_picture
 from pipeline.reporting.recorded import Recorded, read_run
 from pipeline.reporting.views import open_view
-from pipeline.store import put_file
+from pipeline.store import absolute, open_place
 
 GRID_PIXELS = 520
 """Longer side of the picture of the chunks, as far as each chunk has a pixel."""
@@ -25,12 +25,12 @@ GRID_PIXELS = 520
 _ERRORS = {1: "rightly found", 2: "found, but not there", 3: "missed", 4: "another class", 5: "not counted"}
 
 
-def make_report(output: Path, *, report: Path, target: str | None, metrics: Mapping[str, Any] | None) -> Path:
+def make_report(output: str, *, report: str, target: str | None, metrics: Mapping[str, Any] | None) -> str:
     """Write the page of one run, complete or not; works without the input, the model and the result.
 
     Args:
         output: the result, ``OUT.zarr``; its run lies beside it.
-        report: the HTML file to write, in one step.
+        report: path or address of the HTML file to write, in one step.
         target: class ids of the result's shape, for pictures of the errors.
         metrics: what :func:`pipeline.evaluate` gave; nothing is measured here.
 
@@ -49,7 +49,9 @@ def make_report(output: Path, *, report: Path, target: str | None, metrics: Mapp
         ignore=measured.ignore if measured else None,
         worst=measured.worst_core(run.grid.shape) if measured and view else None,
     )
-    put_file(report, _template().render(**_content(run, album, measured), target=target).encode())
+    folder, _, name = absolute(report).rpartition("/")
+    page = _template().render(**_content(run, album, measured), target=target)
+    open_place(folder).put(name, page.encode())
     return report
 
 
@@ -73,7 +75,7 @@ def _content(run: Recorded, album: Album, measured: Measured | None) -> dict[str
     model, amiss = card.model_facts(run)
     failed, more = facts.failures(run)
     return {
-        "name": run.output.name,
+        "name": run.output.rstrip("/").rpartition("/")[2],
         "image": Path(run.settings["input"]).name,
         "model_name": Path(run.settings["model"]).name,
         "state": state,

@@ -6,25 +6,28 @@ run is unfinished is recognised as such.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import socket
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, RunMismatchError
 from pipeline.run.fingerprint import differences, fingerprint
-from pipeline.store import fsync, put_file
+from pipeline.run.lease import Lease, hold
+from pipeline.store import Place, open_place
 
 FORMAT = "overtile-run/1"
 
+RUN, SEAL = "run.json", "seal.json"
+
+PARTIAL, SEALED = "partial", "sealed"
+"""States of a finished run: with failed chunks that were accepted, and with none."""
+
 _EXPECTED: Mapping[str, Mapping[str, type]] = {
-    "run.json": {"format": str, "fingerprint": str, "identity": dict},
-    "seal.json": {"root": str},
+    RUN: {"format": str, "fingerprint": str, "identity": dict},
+    SEAL: {"root": str, "state": str},
 }
 """What a file of a run must hold at least."""
 
@@ -33,27 +36,34 @@ class RunFolder:
     """The files of one run.
 
     Attributes:
-        path: the folder.
+        output: place of the result.
+        place: place of the run's own files.
     """
 
     def __init__(self, output: str | Path) -> None:
-        output = Path(output)
-        self.path = output.with_name(output.name + ".run")
+        self.output = open_place(output)
+        self.place = self.output.beside(".run")
 
     @property
-    def journal(self) -> Path:
-        """Folder of the journal's files."""
-        return self.path / "journal"
+    def journal(self) -> Place:
+        """Place of the journal's files."""
+        return self.place.at("journal")
 
     @property
     def exists(self) -> bool:
         """Whether a run has been recorded here."""
-        return (self.path / "run.json").is_file()
+        return self.place.stats([RUN])[0] is not None
+
+    @property
+    def state(self) -> str:
+        """``incomplete``, ``partial`` (finished, failed chunks were accepted) or ``sealed`` (every chunk is there)."""
+        seal = self.read_seal()
+        return "incomplete" if seal is None else str(seal["state"])
 
     @property
     def is_sealed(self) -> bool:
         """Whether the run has been found complete."""
-        return (self.path / "seal.json").is_file()
+        return self.state == SEALED
 
     def read(self) -> dict[str, Any]:
         """Return what was recorded when the run began.
@@ -61,11 +71,17 @@ class RunFolder:
         Raises:
             InputError: there is no run here, or its record is not readable.
         """
-        return self._read("run.json")
+        try:
+            return self._read(RUN)
+        except FileNotFoundError:
+            raise InputError(f"{self.place.url}: there is no run here; `overtile segment` starts one") from None
 
     def read_seal(self) -> dict[str, Any] | None:
-        """Return the seal, or None where the run is not sealed."""
-        return self._read("seal.json") if self.is_sealed else None
+        """Return the seal, or None where the run is not finished."""
+        try:
+            return self._read(SEAL)
+        except FileNotFoundError:
+            return None
 
     def begin(self, identity: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
         """Record a new run, or find that the recorded one is the same.
@@ -80,76 +96,60 @@ class RunFolder:
         Raises:
             RunMismatchError: the output belongs to a run with another fingerprint; what differs is named.
         """
-        document = {"format": FORMAT, "fingerprint": fingerprint(identity), "identity": dict(identity), **details}
+        document = self._document(identity, details)
         if not self.exists:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._create_exclusively(self.path / "run.json", document)
+            self.place.create(RUN, _dump(document))
         recorded = self.read()
         if recorded["fingerprint"] != document["fingerprint"]:
             found = differences(recorded["identity"], document["identity"])
             raise RunMismatchError(
-                f"{self.path}: the output belongs to another run; choose another output, or remove this one."
+                f"{self.place.url}: the output belongs to another run; choose another output, or remove this one."
                 f" What differs: {'; '.join(found) or 'the fingerprint alone (edited by hand?)'}"
             )
         return recorded
 
+    def supersede(self, identity: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
+        """Record another identity in place of the old one; only for the lease's holder, when no chunk is done.
+
+        Returns:
+            The recorded run.
+        """
+        document = self._document(identity, details)
+        self.place.put(RUN, _dump(document))
+        return document
+
     def seal(self, document: Mapping[str, Any]) -> None:
         """Write the seal; the last act of a run."""
-        put_file(self.path / "seal.json", _dump(document))
+        self.place.put(SEAL, _dump(document))
 
     def unseal(self) -> None:
-        """Take the seal away, before chunks of a sealed run are computed again."""
-        (self.path / "seal.json").unlink(missing_ok=True)
-        fsync(self.path)
+        """Take the seal away, before chunks of a finished run are computed again."""
+        self.place.delete(SEAL)
 
-    @contextmanager
-    def lease(self) -> Iterator[None]:
-        """Hold the only right to write to the run; it ends with this process, however that ends.
+    def lease(self) -> AbstractContextManager[Lease]:
+        """Hold the only right to write to the run, see :func:`pipeline.run.lease.hold`.
 
         Raises:
             RunMismatchError: another process holds it.
         """
-        path = self.path / "lease.json"
-        with path.open("a+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                holder = path.read_text(errors="replace").strip() or "unknown"
-                raise RunMismatchError(
-                    f"{self.path}: another process is writing to this run ({holder}); wait for it, or stop it first"
-                ) from error
-            file.truncate(0)
-            file.write(_dump({"host": socket.gethostname(), "pid": os.getpid()}))
-            file.flush()
-            yield
-
-    def _read(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        try:
-            document = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise InputError(f"{self.path}: there is no run here; `overtile segment` starts one") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not readable ({error})") from error
-        if not isinstance(document, dict) or not _is_ours(document, _EXPECTED[name]):
-            raise InputError(f"{path}: not a run of this version of Overtile (format {FORMAT})")
-        return document
+        return hold(self.place)
 
     @staticmethod
-    def _create_exclusively(path: Path, document: Mapping[str, Any]) -> None:
-        """Create a file with its whole content at once, unless it is there already."""
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with partial.open("xb") as file:
-            file.write(_dump(document))
-            file.flush()
-            os.fsync(file.fileno())
+    def _document(identity: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
+        known = {"format": FORMAT, "fingerprint": fingerprint(identity), "identity": dict(identity)}
+        return {**known, **details, "write": uuid.uuid4().hex}
+
+    def _read(self, name: str) -> dict[str, Any]:
+        where = f"{self.place.url}/{name}"
         try:
-            os.link(partial, path)
-        except FileExistsError:
-            pass
-        finally:
-            partial.unlink()
-        fsync(path.parent)
+            document = json.loads(self.place.get(name))
+        except FileNotFoundError:
+            raise
+        except (IsADirectoryError, ValueError) as error:
+            raise InputError(f"{where}: not readable ({error})") from error
+        if not isinstance(document, dict) or not _is_ours(document, _EXPECTED[name]):
+            raise InputError(f"{where}: not a run of this version of Overtile (format {FORMAT})")
+        return document
 
 
 def _is_ours(document: Mapping[str, Any], expected: Mapping[str, type]) -> bool:

@@ -16,11 +16,11 @@ from pipeline.run.seams import seams
 SHOWN_FAILURES = 1000
 
 
-def status(output: Path) -> dict[str, Any]:
+def status(output: str | Path) -> dict[str, Any]:
     """Return the state of the run of ``OUT.zarr``, JSON-ready.
 
-    Keys: ``state`` (``incomplete`` or ``sealed``), ``total``, ``done``, ``failed``, ``skipped``, ``pending``,
-    ``failures`` (chunk, its position on the grid, attempts, kind, error), ``seconds`` a phase summed over
+    Keys: ``state`` (``incomplete``, ``partial`` or ``sealed``), ``total``, ``done``, ``failed``, ``skipped``,
+    ``pending``, ``failures`` (chunk, its position on the grid, attempts, kind, error), ``seconds`` a phase summed over
     workers, ``seams`` (how overlapping tiles disagree, see :func:`pipeline.run.seams.seams`; None where tiles are
     exact), ``voxels`` done, ``peak_memory`` of a worker and ``predicted_memory`` in bytes, ``fingerprint``.
 
@@ -44,7 +44,7 @@ def status(output: Path) -> dict[str, Any]:
     ]
     return {
         "output": str(output),
-        "state": "sealed" if folder.is_sealed else "incomplete",
+        "state": folder.state,
         "fingerprint": recorded["fingerprint"],
         **ledger.summary(),
         "seams": seams(ledger.statistics()),

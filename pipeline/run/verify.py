@@ -6,18 +6,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
+from pipeline.errors import StoreError
 from pipeline.geometry import Grid
 from pipeline.run.folder import RunFolder
 from pipeline.run.journal import replay
 from pipeline.run.ledger import Ledger
 from pipeline.run.records import DONE, Record
-from pipeline.store import PARTIAL
+from pipeline.store import PARTIAL, Place
 from pipeline.volume import digest_bytes
 
 METADATA = "zarr.json"
@@ -25,6 +27,9 @@ METADATA = "zarr.json"
 
 Checked = tuple[list[str], list[str]]
 """Keys of a chunk that are missing, and those that are damaged."""
+
+LOOKED_AT = 1000
+"""Chunks whose objects are asked for at once, on resume."""
 
 SHOWN = 100
 """Entries that each list of a verification holds at most; the counts are of all."""
@@ -42,6 +47,7 @@ class Verification:
         foreign: stored keys that no chunk of the ledger claims.
         leftovers: files that a process left half written when it died; harmless.
         incomplete: chunks that are not done.
+        chunks: numbers of the chunks whose stored objects are missing or damaged.
         root: the root digest now.
         sealed_root: the root digest in the seal; None where the run is not sealed.
     """
@@ -52,6 +58,7 @@ class Verification:
     foreign: tuple[str, ...]
     leftovers: tuple[str, ...]
     incomplete: int
+    chunks: tuple[int, ...]
     root: str
     sealed_root: str | None
 
@@ -75,13 +82,18 @@ class Verification:
             **{name: list(keys[:SHOWN]) for name, keys in lists.items()},
             "counts": {name: len(keys) for name, keys in lists.items()},
             "incomplete": self.incomplete,
+            "chunks": list(self.chunks[:SHOWN]),
             "root": self.root,
             "sealed_root": self.sealed_root,
         }
 
 
 def verify(
-    output: Path, *, decode: bool = True, threads: int = 2, on_progress: Callable[[int, int], None] | None = None
+    output: str | Path,
+    *,
+    decode: bool = True,
+    threads: int = 2,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Compare what is stored in the run's array with what the ledger claims.
 
@@ -98,25 +110,28 @@ def verify(
     recorded = folder.read()
     grid = Grid(tuple(recorded["grid"]["shape"]), tuple(recorded["grid"]["chunk"]))
     ledger = Ledger(folder.journal, len(grid))
-    path = output / recorded["array"]
+    place = folder.output.at(recorded["array"])
     seal = folder.read_seal()
-    array = _open(path)
-    whole = array is not None and _is_sealed(path / METADATA, seal)
+    array = _open(place)
+    whole = array is not None and _is_sealed(place, seal)
     missing: list[str] = []
     damaged: list[str] = []
     claimed: set[str] = set()
+    chunks: set[int] = set()
     checks = _in_threads(
-        lambda record: _check(path, record, array if decode and whole else None, grid),
-        _last_done(folder, ledger),
+        lambda record: _check(place, record, array if decode and whole else None, grid),
+        last_done(folder, ledger),
         threads,
     )
     for n, (record, (gone, bad)) in enumerate(checks, start=1):
         claimed.update(stored.key for stored in record.done.stored)
         missing.extend(gone)
         damaged.extend(bad)
+        if gone or bad:
+            chunks.add(record.chunk)
         if on_progress:
             on_progress(n, ledger.counts()[DONE])
-    present = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    present = {entry.key for entry in place.entries()}
     others = present - claimed - {METADATA}
     leftovers = {key for key in others if key.endswith(PARTIAL)}
     unclaimed = _keys_of_lacking(ledger, grid, array) if array is not None else set()
@@ -131,28 +146,29 @@ def verify(
         tuple(sorted(others - leftovers - unclaimed)),
         tuple(sorted(leftovers)),
         len(ledger.lacking()),
+        tuple(sorted(chunks)),
         ledger.root_digest(),
         seal["root"] if seal else None,
     )
 
 
-def claims_hold(output: Path, array_path: str, ledger: Ledger) -> list[int]:
+def claims_hold(folder: RunFolder, array_path: str, ledger: Ledger) -> list[int]:
     """Return the done chunks whose stored objects are not there in the recorded size: a quick look on resume."""
-    root = output / array_path
+    place = folder.output.at(array_path)
     lost: list[int] = []
-    for record in _last_done(RunFolder(output), ledger):
-        for stored in record.done.stored:
-            try:
-                size = (root / stored.key).stat().st_size
-            except OSError:
-                size = -1
-            if size != stored.size:
-                lost.append(record.chunk)
-                break
-    return sorted(lost)
+    records = last_done(folder, ledger)
+    while some := list(islice(records, LOOKED_AT)):
+        objects = [(record.chunk, stored) for record in some for stored in record.done.stored]
+        found = place.stats([stored.key for _, stored in objects])
+        lost.extend(
+            chunk
+            for (chunk, stored), stat in zip(objects, found, strict=True)
+            if stat is None or stat.size != stored.size
+        )
+    return sorted(set(lost))
 
 
-def _last_done(folder: RunFolder, ledger: Ledger) -> Iterator[Record]:
+def last_done(folder: RunFolder, ledger: Ledger) -> Iterator[Record]:
     """Yield, for each chunk that is done, the record that made it so, in the journal's order.
 
     Reads the journal twice and keeps a number a chunk, not a record: memory stays small for millions of chunks.
@@ -187,19 +203,19 @@ def _in_threads(
             yield first, found.result()
 
 
-def _is_sealed(document: Path, seal: Mapping[str, Any] | None) -> bool:
+def _is_sealed(place: Place, seal: Mapping[str, Any] | None) -> bool:
     """Whether an array's metadata are those that were sealed, if they were."""
     sealed = seal.get("metadata") if seal else None
-    return sealed in (None, digest_bytes(document.read_bytes()))
+    return sealed in (None, digest_bytes(place.get(METADATA)))
 
 
-def _check(root: Path, record: Record, array: zarr.Array[Any] | None, grid: Grid) -> Checked:
+def _check(place: Place, record: Record, array: zarr.Array[Any] | None, grid: Grid) -> Checked:
     """Return the keys of a chunk that are missing and those that are damaged."""
     missing, damaged = [], []
     for stored in record.done.stored:
         try:
-            data = (root / stored.key).read_bytes()
-        except OSError:
+            data = place.get(stored.key)
+        except FileNotFoundError:
             missing.append(stored.key)
             continue
         if len(data) != stored.size or digest_bytes(data) != stored.digest:
@@ -213,6 +229,8 @@ def _decodes(array: zarr.Array[Any], chunk: int, grid: Grid) -> bool:
     lead = (slice(None),) * (array.ndim - len(grid.shape))
     try:
         array[(*lead, *grid.core(chunk).slices)]
+    except (PermissionError, StoreError):
+        raise
     except Exception:  # whatever a codec makes of damaged bytes
         return False
     return True
@@ -227,9 +245,12 @@ def _keys_of_lacking(ledger: Ledger, grid: Grid, array: zarr.Array[Any]) -> set[
     return {array.metadata.encode_chunk_key((*lead, *p)) for p in positions}
 
 
-def _open(path: Path) -> zarr.Array[Any] | None:
+def _open(place: Place) -> zarr.Array[Any] | None:
     """Return the run's array, or None where its metadata are not there or not readable."""
     try:
-        return zarr.open_array(store=str(path), mode="r")
+        place.get(METADATA)  # so that a store that does not answer is an error, and not taken for damage
+        return zarr.open_array(store=place.zarr_store(read_only=True), mode="r")
+    except (PermissionError, StoreError):
+        raise
     except Exception:  # whatever Zarr makes of damaged metadata
         return None

@@ -13,8 +13,13 @@ from pipeline.run.records import Done
 class Processor(Protocol):
     """Work that is ready to run in a worker process: model loaded, volumes open. Shared by its threads."""
 
-    def process(self, chunk: int) -> Done:
-        """Read, compute and write one chunk; the write is durable when this returns."""
+    def process(self, chunk: int, *, lean: bool = False) -> Done:
+        """Read, compute and write one chunk; the write is durable when this returns.
+
+        Args:
+            chunk: number of the chunk.
+            lean: use as little memory as the same bytes can be had with; it may take longer.
+        """
         ...
 
 

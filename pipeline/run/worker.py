@@ -9,14 +9,15 @@ import threading
 import time
 import traceback
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import zarr
 from distributed import Worker, WorkerPlugin, get_worker
 
-from pipeline.errors import ENVIRONMENT, OvertileError
+from pipeline.errors import OvertileError
+from pipeline.run.faults import Cause, classify
 from pipeline.run.records import DONE, FAILED, Record
 from pipeline.run.work import Processor, Work
 
@@ -25,22 +26,60 @@ TIDY_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Unit:
+    """Chunks that a worker processes one after the other.
+
+    Attributes:
+        chunks: number of each chunk and of the attempt that this is.
+        lean: use as little memory as the same bytes can be had with.
+    """
+
+    chunks: tuple[tuple[int, int], ...]
+    lean: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UnitResult:
     """What came of a unit of chunks.
 
     Attributes:
-        records: one per chunk that was tried.
+        records: one per chunk that was tried; the others are as they were.
+        causes: why a chunk failed, by its number.
         fault: why the run has to stop, if it has to.
+        lost: address of the worker, if its process is of no more use.
+        slowest: most seconds that a chunk took.
     """
 
     records: tuple[Record, ...]
+    causes: dict[int, Cause] = field(default_factory=dict)
     fault: str | None = None
+    lost: str | None = None
+    slowest: float = 0.0
+
+
+class Begun(NamedTuple):
+    """What a worker tells when it begins a unit.
+
+    Attributes:
+        key: Dask's name of the unit.
+        worker: address of the worker.
+        opening: the work itself is opened first.
+    """
+
+    key: str
+    worker: str
+    opening: bool
 
 
 class WorkPlugin(WorkerPlugin):
     """Holds the opened work of one run in a worker process; workers that join later get it too.
 
     The name is another one each time: a cluster may serve two outputs of one job, or a job again with other files.
+
+    Attributes:
+        name: of the plugin.
+        worker_name: of the worker.
+        lost: the process is of no more use, because its GPU has given up.
     """
 
     def __init__(self, work: Work) -> None:
@@ -51,6 +90,7 @@ class WorkPlugin(WorkerPlugin):
         self._threads = 1
         self._tidied = 0.0
         self.worker_name = ""
+        self.lost = False
 
     def setup(self, worker: Worker) -> None:
         """Prepare the process; the work itself is opened by the first unit."""
@@ -68,6 +108,11 @@ class WorkPlugin(WorkerPlugin):
                 self._processor = self._work.open(self._threads)
             return self._processor
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the work is opened."""
+        return self._processor is not None
+
     def tidy(self) -> None:
         """Give back free memory, once in a while: each time costs the network its warm pages (about 20 ms)."""
         if time.monotonic() - self._tidied > TIDY_EVERY:
@@ -75,38 +120,57 @@ class WorkPlugin(WorkerPlugin):
             give_back_memory()
 
 
-def run_unit(plugin: str, chunks: tuple[tuple[int, int], ...]) -> UnitResult:
+def run_unit(plugin: str, unit: Unit) -> UnitResult:
     """Process a unit of chunks in this worker; a chunk's error is its record, never an exception.
 
-    Args:
-        plugin: name of the run's plugin.
-        chunks: number of each chunk and of the attempt that this is.
+    The scheduler's subscribers to the plugin's name are told when a unit begins: :class:`Begun` as a tuple.
     """
-    holder = cast(WorkPlugin | None, get_worker().plugins.get(plugin))
+    worker = get_worker()
+    holder = cast(WorkPlugin | None, worker.plugins.get(plugin))
     if holder is None:
-        return UnitResult((), "the work was taken off the workers")
+        return UnitResult((), fault="the work was taken off the workers")
+    if holder.lost:
+        return UnitResult((), lost=worker.address)
+    key = str(worker.get_current_task())
     try:
+        if not holder.is_open:
+            worker.log_event(plugin, Begun(key, worker.address, opening=True))
         processor = holder.processor()
     except Exception as error:
-        return UnitResult((), f"a worker could not open the work: {describe(error)}")
+        return UnitResult((), fault=f"a worker could not open the work: {describe(error)}")
+    worker.log_event(plugin, Begun(key, worker.address, opening=False))
+    result = _run(holder, processor, unit)
+    return replace(result, lost=worker.address) if holder.lost else result
+
+
+def _run(holder: WorkPlugin, processor: Processor, unit: Unit) -> UnitResult:
     records: list[Record] = []
-    for chunk, attempt in chunks:
-        record, fault = _attempt(processor, chunk, attempt, holder.worker_name)
+    causes: dict[int, Cause] = {}
+    slowest = 0.0
+    for chunk, attempt in unit.chunks:
+        started = time.monotonic()
+        record, cause = _attempt(processor, Record(chunk, FAILED, attempt, worker=holder.worker_name), unit.lean)
+        slowest = max(slowest, time.monotonic() - started)
         records.append(record)
+        if cause is not None:
+            causes[chunk] = cause
         holder.tidy()
-        if fault:
-            return UnitResult(tuple(records), fault)
-    return UnitResult(tuple(records))
+        if cause == Cause.ENVIRONMENT:
+            return UnitResult(tuple(records), causes, fault=record.error, slowest=slowest)
+        holder.lost = holder.lost or cause == Cause.DEVICE
+        if holder.lost:
+            break
+    return UnitResult(tuple(records), causes, slowest=slowest)
 
 
-def _attempt(processor: Processor, chunk: int, attempt: int, worker: str) -> tuple[Record, str | None]:
+def _attempt(processor: Processor, record: Record, lean: bool) -> tuple[Record, Cause | None]:
+    """Return what came of a chunk, and why it failed if it did."""
     try:
-        done = processor.process(chunk)
+        done = processor.process(record.chunk, lean=True) if lean else processor.process(record.chunk)
     except Exception as error:
-        text, kind = describe(error), type(error).__name__
-        fault = text if isinstance(error, OSError) and error.errno in ENVIRONMENT else None
-        return Record(chunk, FAILED, attempt, error=text, kind=kind, worker=worker, memory=peak_memory()), fault
-    return Record(chunk, DONE, attempt, done=done, worker=worker, memory=peak_memory()), None
+        kind = type(error).__name__
+        return replace(record, error=describe(error), kind=kind, memory=peak_memory()), classify(error)
+    return replace(record, state=DONE, done=done, memory=peak_memory()), None
 
 
 def describe(error: BaseException) -> str:

@@ -5,7 +5,7 @@ atomic and durable when it returns, an exclusive creation has one winner, and wh
 never an absence.
 """
 
-from pipeline.store.local import PARTIAL, LocalPlace, fsync, put_file
+from pipeline.store.local import PARTIAL, LocalPlace, fsync, make_folder, put_file
 from pipeline.store.objects import ObjectPlace
 from pipeline.store.open import absolute, open_place, same_place
 from pipeline.store.place import Appender, Entry, Place, Stat
@@ -20,6 +20,7 @@ __all__ = [
     "Stat",
     "absolute",
     "fsync",
+    "make_folder",
     "open_place",
     "put_file",
     "same_place",

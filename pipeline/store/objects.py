@@ -102,25 +102,29 @@ class ObjectPlace:
             try:
                 obstore.put(self._store, key, data, mode="create", use_multipart=False)
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
-                return self._is_mine(key, data)
+                return self.get(key) == data  # its own, where the answer to a first try was lost
         return True
 
-    def replace(self, key: str, data: bytes, etag: str) -> bool:
-        """Store an object in place of the version of this etag; return whether that was still there.
+    def replace(self, key: str, data: bytes, etag: str) -> str | None:
+        """Store an object in place of the version of this etag, if that is still there.
 
         Args:
             key: where.
             data: with something unique to the caller in it, as for :meth:`create`.
             etag: of the version that is replaced.
+
+        Returns:
+            The new version's etag; None where another version, or none, is there.
         """
         with self._faults(key):
             try:
-                obstore.put(self._store, key, data, mode={"e_tag": etag}, use_multipart=False)
+                made = obstore.put(self._store, key, data, mode={"e_tag": etag}, use_multipart=False)
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
-                return self._is_mine(key, data)
+                found, version = self.versioned(key)
+                return version if found == data else None
             except (exceptions.NotFoundError, FileNotFoundError):
-                return False
-        return True
+                return None
+            return str(made["e_tag"])
 
     def delete(self, key: str) -> None:
         """Remove an object."""
@@ -145,10 +149,6 @@ class ObjectPlace:
     def zarr_store(self, *, read_only: bool) -> ObjectStore[S3Store]:
         """Return the prefix as a Zarr store."""
         return ObjectStore(self._store, read_only=read_only)
-
-    def _is_mine(self, key: str, data: bytes) -> bool:
-        """Whether what is there is what this process put: a put whose answer was lost is made again, and refused."""
-        return bytes(obstore.get(self._store, key).bytes()) == data
 
     def _stat(self, key: str) -> Stat | None:
         try:
@@ -202,11 +202,16 @@ def _connect(bucket: str, prefix: str) -> S3Store:
     if obstore is None:
         raise InputError(f"s3://{bucket}/{prefix}: object stores need the extra: pip install 'overtile[s3]'")
     patience = float(os.environ.get("OVERTILE_STORE_PATIENCE", PATIENCE))
+    plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in (
+        "1",
+        "true",
+        "yes",
+    )  # client options hide the variable
     try:
         return store.S3Store(
             bucket,
             prefix=prefix or None,
-            client_options={"timeout": timedelta(seconds=max(5.0, patience / 2))},
+            client_options={"timeout": timedelta(seconds=max(5.0, patience / 2)), "allow_http": plain},
             retry_config={"max_retries": 100, "retry_timeout": timedelta(seconds=patience)},
         )
     except Exception as error:  # whatever obstore makes of a bad setting

@@ -9,14 +9,17 @@ from pipeline.volume.create import (
     is_published,
     publish,
 )
+from pipeline.volume.look import Look
+from pipeline.volume.opening import open_volume
 from pipeline.volume.pyramid import PyramidLevel, build_pyramid, plan_pyramid, reduce
 from pipeline.volume.shards import Tally, write_shards
 from pipeline.volume.space import Space
-from pipeline.volume.volume import Volume, open_volume
+from pipeline.volume.volume import Volume
 from pipeline.volume.write import ShardWriter, Stored, digest_bytes
 
 __all__ = [
     "ArraySpec",
+    "Look",
     "PyramidLevel",
     "ShardWriter",
     "Space",

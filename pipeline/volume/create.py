@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +11,18 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
-from pipeline.store import PARTIAL, fsync
+from pipeline.store import PARTIAL, LocalPlace, Place, fsync
+from pipeline.volume.faults import store_faults
 from pipeline.volume.ngff import image_attributes
+from pipeline.volume.node import as_place
 from pipeline.volume.space import Space
+from pipeline.volume.state import GROUP, read_attributes, set_attributes
 
 INNER = {2: (512, 512), 3: (64, 128, 128)}
 """Voxels of an inner chunk (the smallest piece that is read), by number of spatial axes."""
@@ -91,70 +95,58 @@ def _divisor(length: int, target: int) -> int:
     return best if 4 * best >= min(length, target) else length
 
 
-def create_level(root: Path, name: str, spec: ArraySpec) -> zarr.Array[Any]:
+def create_level(root: str | Path | Place, name: str, spec: ArraySpec) -> zarr.Array[Any]:
     """Create one level's array inside ``root`` (made where it is missing), never over another.
 
     The array stores empty chunks too: a finished chunk always has bytes, so a missing one is a hole. Chunks carry
-    a zstd checksum, shards' indices a crc32c: a flipped bit is an error, not data.
+    a zstd checksum, shards' indices a crc32c: a flipped bit is an error, not data. Its metadata come into being in one
+    durable step, which of many processes one does.
 
     Raises:
-        VolumeError: there is an array of this name already.
+        VolumeError: there is something of this name already.
+        StoreError: the store does not answer.
     """
-    if (root / name).exists():
-        raise VolumeError(f"{root / name}: exists already; choose another output or remove it")
-    if not (root / "zarr.json").exists():
-        root.mkdir(parents=True, exist_ok=True)
-        zarr.open_group(store=str(root), mode="a", zarr_format=3)
-    array = _create_array(str(root), name, spec)
-    sync_tree(root)
-    return array
+    place = as_place(root)
+    level = place.at(name)
+    if _leftovers(level) != [] or not _create(place, name, spec):
+        raise VolumeError(f"{level.url}: exists already; choose another output or remove it")
+    return _open(level)
 
 
-def ensure_level(root: Path, name: str, spec: ArraySpec) -> zarr.Array[Any]:
+def ensure_level(root: str | Path | Place, name: str, spec: ArraySpec) -> zarr.Array[Any]:
     """Return one level's array: a new one, or the one that an interrupted job left, if its layout is the same.
 
     Raises:
         VolumeError: something else is in its place.
+        StoreError: the store does not answer.
     """
-    folder = root / name
-    if folder.is_dir() and all(entry.name.endswith(PARTIAL) for entry in folder.iterdir()):
-        for leftover in folder.iterdir():
-            leftover.unlink()
-        folder.rmdir()
-    if not folder.exists():
-        return create_level(root, name, spec)
-    wanted = _create_array(MemoryStore(), name, spec).metadata.to_dict()
+    place = as_place(root)
+    level = place.at(name)
+    if level.stats([GROUP])[0] is None and (leftovers := _leftovers(level)) is not None:
+        for key in leftovers:
+            level.delete(key)
+        _create(place, name, spec)
     try:
-        array = zarr.open_array(store=str(root), path=name, mode="r+", zarr_format=3)
+        array = _open(level)
+        wanted = zarr.open_array(store=_in_memory(spec), mode="r").metadata.to_dict()
         same = dict(array.metadata.to_dict(), attributes={}) == dict(wanted, attributes={})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VolumeError(f"{folder}: is in the way and is no array of ours ({error}); remove it") from error
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
+        raise VolumeError(f"{level.url}: is in the way and is no array of ours ({error}); remove it") from error
     if not same:
         raise VolumeError(
-            f"{folder}: an array of another layout ({array.dtype} {array.shape}, shards {array.shards}) is in the way"
-            f" of {spec.dtype} {spec.stored_shape} in shards {spec.stored(spec.shard, spec.channels)}; remove it"
+            f"{level.url}: an array of another layout ({array.dtype} {array.shape}, shards {array.shards}) is in the"
+            f" way of {spec.dtype} {spec.stored_shape} in shards {spec.stored(spec.shard, spec.channels)}; remove it"
         )
     return array
 
 
-def _create_array(store: str | MemoryStore, name: str, spec: ArraySpec) -> zarr.Array[Any]:
-    channels = spec.channels if spec.channels is None or spec.channels <= 4 else 1
-    return zarr.create_array(
-        store=store,
-        name=name,
-        shape=spec.stored_shape,
-        dtype=spec.dtype,
-        shards=spec.stored(spec.shard, spec.channels),
-        chunks=spec.stored(spec.inner, channels),
-        compressors=[ZstdCodec(level=1, checksum=True)],
-        fill_value=0,
-        dimension_names=list(spec.axes),
-        config={"write_empty_chunks": True},
-    )
-
-
 def publish(
-    root: Path, *, name: str, axes: str, levels: Sequence[tuple[str, Space]], classes: Sequence[str] | None
+    root: str | Path | Place,
+    *,
+    name: str,
+    axes: str,
+    levels: Sequence[tuple[str, Space]],
+    classes: Sequence[str] | None,
 ) -> None:
     """Write the ``ome`` attribute: from now on viewers see an image of the given levels.
 
@@ -165,23 +157,77 @@ def publish(
         levels: path and space of each level, finest first.
         classes: names of the class ids if the image is a class map.
     """
-    group = zarr.open_group(store=str(root), mode="r+")
-    group.attrs["ome"] = image_attributes(name, axes, levels, classes=classes)
-    sync_tree(root)
+    set_attributes(as_place(root), {"ome": image_attributes(name, axes, levels, classes=classes)})
 
 
-def is_published(root: Path) -> bool:
-    """Whether a volume is whole: its ``ome`` attribute is written last."""
-    try:
-        return "ome" in json.loads((root / "zarr.json").read_text())["attributes"]
-    except (OSError, ValueError, KeyError):
-        return False
+def is_published(root: str | Path | Place) -> bool:
+    """Whether a volume is whole: its ``ome`` attribute is written last.
+
+    Raises:
+        StoreError: the store does not answer, which is no absence.
+    """
+    return "ome" in read_attributes(as_place(root))
 
 
-def sync_tree(root: Path) -> None:
-    """Force a group's metadata, and the names of what is in it, to the disk."""
-    for document in [root / "zarr.json", *root.glob("*/zarr.json")]:
+def sync_tree(root: str | Path | Place) -> None:
+    """Force a group's metadata, and the names of what is in it, to the disk; an object store does it by itself."""
+    place = as_place(root)
+    if not isinstance(place, LocalPlace):
+        return
+    for document in [place.root / GROUP, *place.root.glob(f"*/{GROUP}")]:
         if document.exists():
             fsync(document)
             fsync(document.parent)
-    fsync(root.parent)
+    fsync(place.root.parent)
+
+
+def _leftovers(place: Place) -> list[str] | None:
+    """Return what a process left that died as it created an array; None where there is anything else."""
+    found = []
+    try:
+        for entry in place.entries():
+            if not entry.key.endswith(PARTIAL):
+                return None
+            found.append(entry.key)
+    except NotADirectoryError:
+        return None
+    return found
+
+
+def _create(place: Place, name: str, spec: ArraySpec) -> bool:
+    """Store the metadata of an array, and of the group around it, where there are none; return whether it did."""
+    group, array = MemoryStore(), _in_memory(spec)
+    zarr.open_group(store=group, mode="w", zarr_format=3)
+    place.create(GROUP, _document(group))
+    return place.create(f"{name}/{GROUP}", _document(array))
+
+
+def _document(store: MemoryStore) -> bytes:
+    found = sync(store.get(GROUP, default_buffer_prototype()))
+    assert found is not None
+    return found.to_bytes()
+
+
+def _open(place: Place) -> zarr.Array[Any]:
+    """Open an array to write into."""
+    with store_faults(place.url):
+        array = zarr.open_array(store=place.zarr_store(read_only=False), mode="r+", zarr_format=3)
+    return array.with_config({"write_empty_chunks": True})
+
+
+def _in_memory(spec: ArraySpec) -> MemoryStore:
+    """Return a store that holds the metadata of an array, as Zarr writes them, and nothing else."""
+    store = MemoryStore()
+    channels = spec.channels if spec.channels is None or spec.channels <= 4 else 1
+    zarr.create_array(
+        store=store,
+        shape=spec.stored_shape,
+        dtype=spec.dtype,
+        shards=spec.stored(spec.shard, spec.channels),
+        chunks=spec.stored(spec.inner, channels),
+        compressors=[ZstdCodec(level=1, checksum=True)],
+        fill_value=0,
+        dimension_names=list(spec.axes),
+        config={"write_empty_chunks": True},
+    )
+    return store

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
-import zarr
-from zarr.storage import LocalStore
-
 from pipeline.geometry import Box
+from pipeline.store import Place
 from pipeline.volume.ngff import read_classes, read_version
-from pipeline.volume.volume import Volume, open_volume
+from pipeline.volume.node import as_place, open_node
+from pipeline.volume.opening import open_volume
+from pipeline.volume.volume import Volume
 
 LISTED = 5
 """Most missing chunks whose keys are told."""
 
 
-def info(path: str | Path, *, level: int = 0, axes: str | None = None) -> dict[str, Any]:
+def info(path: str | Path | Place, *, level: int = 0, axes: str | None = None) -> dict[str, Any]:
     """Return a description of a volume, made of strings, numbers, lists and None.
 
     Every stored chunk of the level is looked for; the voxels are not read. ``shape``, ``chunks`` and ``shards``
     have the order of ``axes`` (as stored), everything spatial the order of ``spatial_axes``.
 
     Args:
-        path: an array or an image group, see :func:`pipeline.volume.volume.open_volume`.
+        path: an array or an image group, see :func:`pipeline.volume.opening.open_volume`.
         level: resolution level that is described.
         axes: names of the stored axes, where the store does not say them.
 
@@ -34,7 +33,7 @@ def info(path: str | Path, *, level: int = 0, axes: str | None = None) -> dict[s
     """
     volume = open_volume(path, level=level, axes=axes)
     array, space = volume.array, volume.space
-    attributes = _attributes(path)
+    attributes = dict(open_node(as_place(path), volume.url).attrs)
     return {
         "url": volume.url,
         "level": volume.level,
@@ -58,7 +57,7 @@ def info(path: str | Path, *, level: int = 0, axes: str | None = None) -> dict[s
     }
 
 
-def _levels(path: str | Path, volume: Volume, axes: str | None) -> list[dict[str, Any]]:
+def _levels(path: str | Path | Place, volume: Volume, axes: str | None) -> list[dict[str, Any]]:
     """Describe each resolution level."""
     found = []
     for number, name in enumerate(volume.levels):
@@ -71,8 +70,7 @@ def _levels(path: str | Path, volume: Volume, axes: str | None) -> list[dict[str
 def _stored(volume: Volume) -> dict[str, Any]:
     """Count the stored chunks that are there and the ones that are missing, and their bytes."""
     array = volume.array
-    assert isinstance(array.store, LocalStore), array.store
-    sizes = _walk(array.store.root / array.path)
+    sizes = {entry.key: entry.stat.size for entry in volume.place.entries() if entry.stat.size}
     grid = volume.storage_grid
     keys = (array.metadata.encode_chunk_key(p) for p in grid.overlapping(Box.of_shape(array.shape)))
     listed: list[str] = []
@@ -89,23 +87,3 @@ def _stored(volume: Volume) -> dict[str, Any]:
         "stored_chunks": there,
         "missing_chunks": {"count": len(grid) - there, "keys": listed},
     }
-
-
-def _walk(root: Path) -> dict[str, int]:
-    """Return the size in bytes of every file below a folder, by its path from there."""
-    sizes: dict[str, int] = {}
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                key = f"{folder}{entry.name}"
-                if entry.is_dir():
-                    folders.append(f"{key}/")
-                else:
-                    sizes[key] = entry.stat().st_size
-    return sizes
-
-
-def _attributes(path: str | Path) -> dict[str, Any]:
-    return dict(zarr.open(store=str(path), mode="r", use_consolidated=False).attrs)

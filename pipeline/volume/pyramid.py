@@ -22,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.geometry import Box, Grid
+from pipeline.store import Place
 from pipeline.volume.create import ArraySpec, ensure_level
+from pipeline.volume.node import as_place
+from pipeline.volume.opening import open_volume
 from pipeline.volume.shards import Piece, Tally, write_shards
 from pipeline.volume.space import Space
-from pipeline.volume.volume import open_volume
 
 COARSEST = 512
 """The last level is the first whose axes y and x are no longer than this, in voxels."""
@@ -95,7 +97,7 @@ def reduce(voxels: npt.NDArray[Any], factors: Sequence[int], method: Method) -> 
 
 
 def build_pyramid(
-    root: Path,
+    root: str | Path | Place,
     spec: ArraySpec,
     *,
     method: Method,
@@ -122,15 +124,18 @@ def build_pyramid(
     Raises:
         VolumeError: an array of another layout is in a level's place.
         MissingChunkError: a stored chunk of a finer level is missing.
+        InputDamageError: a stored chunk of a finer level does not decode.
+        StoreError: the store does not answer.
     """
+    place = as_place(root)
     levels = plan_pyramid(spec)
     tally = Tally(pyramid_bytes(spec), progress)
     finer = "0"
     for level in levels:
-        array = ensure_level(root, level.name, level.spec)
-        below = open_volume(root / finer)
+        ensure_level(place, level.name, level.spec)
+        below = open_volume(place.at(finer))
         pieces = _pieces(partial(below.read, holes=holes), level, below.shape, method)
-        write_shards(array, pieces, threads=threads, wrote=tally.add)
+        write_shards(place.at(level.name), pieces, threads=threads, wrote=tally.add)
         finer = level.name
     return [("0", spec.space), *((level.name, level.spec.space) for level in levels)]
 

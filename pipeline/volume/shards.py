@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import zarr
 
 from pipeline.geometry import Box
+from pipeline.store import Place
 from pipeline.volume.write import ShardWriter
 
 AHEAD = 2
@@ -44,14 +46,18 @@ class Tally:
 
 
 def write_shards(
-    array: zarr.Array[Any], pieces: Iterable[Piece], *, threads: int, wrote: Callable[[int], None]
+    array: zarr.Array[Any] | str | Path | Place,
+    pieces: Iterable[Piece],
+    *,
+    threads: int,
+    wrote: Callable[[int], None],
 ) -> None:
     """Make and write each piece, in threads; at most ``threads + 2`` pieces are in flight.
 
     The first error ends it: pieces that have not begun are dropped, those at work come to their end.
 
     Args:
-        array: the array to write into; stored in Zarr v3.
+        array: the array to write into, open or by its address; stored in Zarr v3.
         pieces: consumed one by one, in this thread, as room becomes free.
         threads: pieces made and written at once, at least 1.
         wrote: told the bytes of voxels of each piece written, in this thread and in the pieces' order.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,13 @@ import numpy.typing as npt
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
 from pipeline.geometry import Box
-from pipeline.store import put_file
+from pipeline.store import Place
+from pipeline.volume.node import array_place, as_place
+
+_DOCUMENT = "zarr.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +51,19 @@ class ShardWriter:
     """Writes boxes that are whole shards (clipped at the volume's far edge) into one array.
 
     Not shared between threads: it encodes in memory of its own.
+
+    Args:
+        array: the array, open or by its address; stored in Zarr v3, in a folder or an object store.
     """
 
-    def __init__(self, array: zarr.Array[Any]) -> None:
-        self._array = array
-        self._shard = array.shards or array.chunks
+    def __init__(self, array: zarr.Array[Any] | str | Path | Place) -> None:
+        self._place = array_place(array) if isinstance(array, zarr.Array) else as_place(array)
         self._memory = MemoryStore()
-        document = sync(array.store.get(_join(array.path, "zarr.json"), default_buffer_prototype()))
-        assert document is not None, "writing needs a Zarr v3 array"
-        sync(self._memory.set("zarr.json", document))
+        document = _document(self._place)
+        sync(self._memory.set(_DOCUMENT, default_buffer_prototype().buffer.from_bytes(document)))
         twin = zarr.open_array(store=self._memory, mode="r+")
         self._twin = twin.with_config({"write_empty_chunks": True})
+        self._shard = twin.shards or twin.chunks
 
     def write(self, box: Box, voxels: npt.NDArray[Any]) -> tuple[Stored, ...]:
         """Write ``voxels`` to ``box`` (all stored axes) and return what was stored, durably.
@@ -65,8 +71,8 @@ class ShardWriter:
         A mistake here would be silent in Zarr, so shape, dtype and alignment are checked first.
         """
         assert voxels.shape == box.shape, (voxels.shape, box)
-        assert voxels.dtype == self._array.dtype, (voxels.dtype, self._array.dtype)
-        assert self.is_whole(box), (box, self._shard, self._array.shape)
+        assert voxels.dtype == self._twin.dtype, (voxels.dtype, self._twin.dtype)
+        assert self.is_whole(box), (box, self._shard, self._twin.shape)
         stored = []
         try:
             self._twin[box.slices] = np.ascontiguousarray(voxels)
@@ -74,7 +80,7 @@ class ShardWriter:
                 buffer = sync(self._memory.get(key, default_buffer_prototype()))
                 assert buffer is not None
                 data = buffer.to_bytes()
-                self._put(_join(self._array.path, key), data)
+                self._place.put(key, data)
                 stored.append(Stored(key, digest_bytes(data), len(data)))
         finally:
             self._forget()
@@ -82,12 +88,12 @@ class ShardWriter:
 
     def is_whole(self, box: Box) -> bool:
         """Whether a box consists of whole shards, so that no other writer shares one with it."""
-        axes = zip(box, self._shard, self._array.shape, strict=True)
+        axes = zip(box, self._shard, self._twin.shape, strict=True)
         return all(a % s == 0 and (b % s == 0 or b == n) and a < b <= n for (a, b), s, n in axes)
 
     def _encoded_keys(self) -> list[str]:
         async def listed() -> list[str]:
-            return sorted([key async for key in self._memory.list() if key != "zarr.json"])
+            return sorted([key async for key in self._memory.list() if key != _DOCUMENT])
 
         return sync(listed())
 
@@ -96,13 +102,10 @@ class ShardWriter:
         for key in self._encoded_keys():
             sync(self._memory.delete(key))
 
-    def _put(self, key: str, data: bytes) -> None:
-        store = self._array.store
-        if isinstance(store, LocalStore):
-            put_file(store.root / key, data)
-        else:
-            sync(store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
 
-
-def _join(path: str, key: str) -> str:
-    return f"{path}/{key}" if path else key
+def _document(place: Place) -> bytes:
+    """Return an array's metadata as they are stored."""
+    try:
+        return place.get(_DOCUMENT)
+    except FileNotFoundError as error:
+        raise AssertionError(f"{place.url}: writing needs a Zarr v3 array") from error

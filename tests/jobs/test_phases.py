@@ -82,7 +82,7 @@ def test_status_counts_the_voxels_of_what_is_done(job, output):
 )
 def test_a_run_killed_while_it_made_its_array_is_taken_up(job, output, left):
     run = Segmentation(plan(job), Silent())
-    run.folder.begin(run.plan.identity, run._details())
+    run.folder.begin(run.plan.identity, run.details())
     (output / "0").mkdir(parents=True)
     for name in left:
         (output / "0" / name).write_bytes(b"{")
@@ -94,7 +94,7 @@ def test_a_run_killed_while_it_made_its_array_is_taken_up(job, output, left):
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json"])
 def test_something_else_in_the_place_of_the_array_is_refused_and_kept(job, output, content):
     run = Segmentation(plan(job), Silent())
-    run.folder.begin(run.plan.identity, run._details())
+    run.folder.begin(run.plan.identity, run.details())
     (output / "0").mkdir(parents=True)
     (output / "0" / "zarr.json").write_bytes(content)
     with pytest.raises(VolumeError, match="in the way"), run.opened():

@@ -182,7 +182,7 @@ def assert_whole(work):
 def make(tmp_path, name, **settings):
     work = FakeWork(tmp_path / "out.zarr", (40, 40), (8, 8), name=name, **settings)
     work.create()
-    return work, Ledger(tmp_path / "journal", len(work.grid))
+    return work, Ledger(tmp_path / "journal", len(work.grid), epoch=1)
 
 
 def test_a_cluster_by_its_address_does_the_work(external, tmp_path):

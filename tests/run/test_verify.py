@@ -8,6 +8,7 @@ from volumes import files
 from pipeline.errors import InputError
 from pipeline.run.folder import RunFolder
 from pipeline.run.ledger import Ledger
+from pipeline.run.parts import last_epoch
 from pipeline.run.records import DONE, FAILED, SKIPPED, Done, Record
 from pipeline.run.verify import SHOWN, Verification, claims_hold, verify
 from pipeline.volume import digest_bytes
@@ -41,7 +42,7 @@ class Run:
         self.folder.seal({"root": self.ledger().root_digest()} | more)
 
     def ledger(self):
-        return Ledger(self.folder.journal, CHUNKS)
+        return Ledger(self.folder.journal, CHUNKS, epoch=1 + last_epoch(self.folder.journal))
 
     def shard(self, chunk):
         return self.array / self.key(chunk)

@@ -132,6 +132,6 @@ def _journal(folder: RunFolder, grid: Grid, states: dict[int, str]) -> None:
         if state != "pending":
             record = {"done": done, "failed": failed}.get(state, Record(0, state, 1))
             records.append(dataclasses.replace(record, chunk=chunk))
-    ledger = Ledger(folder.journal, len(grid))
+    ledger = Ledger(folder.journal, len(grid), epoch=1)
     ledger.append(records)
     ledger.close()

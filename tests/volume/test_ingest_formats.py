@@ -6,7 +6,7 @@ import zarr
 from PIL import Image
 from volumes import numbers, save, save_ome
 
-from pipeline.errors import MissingChunkError, VolumeError
+from pipeline.errors import InputDamageError, MissingChunkError, VolumeError
 from pipeline.geometry import Box
 from pipeline.volume import Space
 from pipeline.volume.ingest import images, open_source
@@ -210,7 +210,7 @@ def test_holes_and_damage_of_a_zarr_are_errors(tmp_path):
     with open_source(tmp_path / "a.zarr") as source:
         with pytest.raises(MissingChunkError):
             source.read(Box((0, 0), (1, 1)))
-        with pytest.raises(VolumeError, match="voxels 9:10,9:10 cannot be read"):
+        with pytest.raises(InputDamageError, match="below voxels 9:10,9:10 are cut short"):
             source.read(Box((9, 9), (10, 10)))
 
 

@@ -10,6 +10,7 @@ from volumes import SHAPES, channels_first, numbers, save, save_ome
 
 from pipeline.errors import MissingChunkError, VolumeError
 from pipeline.geometry import Box
+from pipeline.store import LocalPlace
 from pipeline.volume import Space, open_volume
 from pipeline.volume.volume import keys_present
 
@@ -166,10 +167,12 @@ def test_a_missing_channel_of_a_box_is_missing_from_it(tmp_path):
     assert open_volume(tmp_path / "a").missing(Box((0, 0), (1, 1))) == ["c/2/0/0"]
 
 
-def test_presence_in_a_store_that_is_no_folder():
-    array = zarr.create_array(zarr.storage.MemoryStore(), name="a", shape=(4,), chunks=(2,), dtype="u1")
-    array[:2] = 1
-    assert keys_present(array, ["c/0", "c/1"]) == [True, False]
+def test_presence_of_keys(tmp_path):
+    save(tmp_path / "a", numbers("yx"), "yx")
+    (tmp_path / "a" / "c" / "0" / "1").write_bytes(b"")
+    assert keys_present(LocalPlace(tmp_path / "a"), ["c/0/0", "c/0/1", "c/9/9", "zarr.json/0"]) == [True] + 3 * [
+        False
+    ]
 
 
 def test_storage_grid_counts_shards_where_there_are_some(tmp_path):

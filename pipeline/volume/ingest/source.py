@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
+from pipeline.volume.boxes import read_box
+from pipeline.volume.opening import KINDS
 from pipeline.volume.space import Space, check_axes, check_one_time
-from pipeline.volume.volume import KINDS, read_box
 
 
 class Source(Protocol):
@@ -40,7 +41,7 @@ class Source(Protocol):
         """Read a spatial box inside the image: ``(c, [z,] y, x)``, one channel where ``channels`` is None.
 
         Raises:
-            VolumeError: the voxels cannot be decoded.
+            VolumeError: the voxels cannot be decoded; of a Zarr, see :meth:`pipeline.volume.volume.Volume.read`.
         """
         ...
 

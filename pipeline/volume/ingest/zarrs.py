@@ -12,8 +12,9 @@ import numpy.typing as npt
 from pipeline.errors import OvertileError
 from pipeline.geometry import Box
 from pipeline.volume.ingest.source import Source, unreadable
+from pipeline.volume.opening import open_volume
 from pipeline.volume.space import Space
-from pipeline.volume.volume import Volume, open_volume
+from pipeline.volume.volume import Volume
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +47,7 @@ def open_zarr(path: Path, *, axes: str | None, level: int) -> Source:
     """Open one level of a Zarr image.
 
     Raises:
-        VolumeError: see :func:`pipeline.volume.volume.open_volume`.
+        VolumeError: see :func:`pipeline.volume.opening.open_volume`.
     """
     volume = open_volume(path, level=level, axes=axes)
     return VolumeSource(
