@@ -49,6 +49,7 @@ class Batch:
         self._in_flight: dict[str, Flight] = {}
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._looked = time.monotonic()
+        self._away = 0.0
         self._failed: set[int] = set()
         self.tried = 0
 
@@ -117,7 +118,7 @@ class Batch:
         unit = Unit(tuple((chunk, attempts(chunk) + 1) for chunk in chunks), lean=alone)
         workers = self._shared.watch.usable()
         future = self._shared.client.submit(run_unit, self._shared.plugin, unit, pure=False, workers=workers)
-        self._in_flight[str(future.key)] = Flight(future, unit, alone, time.monotonic())
+        self._in_flight[str(future.key)] = Flight(future, unit, alone, time.monotonic(), self._away)
         future.add_done_callback(lambda ended: self._ended.put(str(ended.key)))
 
     def _wait(self) -> None:
@@ -130,7 +131,10 @@ class Batch:
             pass
         else:
             self._finish(key)
-        if time.monotonic() - self._looked >= LOOK:
+        gap = time.monotonic() - self._looked
+        if gap >= LOOK:
+            # A driver that was itself stopped or held up must not blame its workers.
+            self._away += max(0.0, gap - 2 * LOOK)
             self._looked = time.monotonic()
             self._look_after()
 
@@ -146,7 +150,10 @@ class Batch:
             if watch.begun(key) is None:
                 if stopped or flight.since < watch.shunned_at:
                     self._put_back(self._take_back(key))
-            elif (start := watch.overdue(key, len(flight.chunks))) is not None:
+                continue
+            excused = self._away - flight.away
+            start = watch.overdue(key, len(flight.chunks), excused=excused)
+            if start is not None and not flight.future.done():
                 self._hung(self._take_back(key), start)
 
     def _take_back(self, key: str) -> Flight:

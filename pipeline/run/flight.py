@@ -23,12 +23,14 @@ class Flight:
         unit: its chunks.
         alone: nothing else is in flight.
         since: when it was given, by the monotonic clock.
+        away: seconds that its batch had not been looking by then.
     """
 
     future: Future[UnitResult]
     unit: Unit
     alone: bool
     since: float
+    away: float = 0.0
 
     @property
     def chunks(self) -> list[int]:

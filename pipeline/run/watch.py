@@ -95,15 +95,21 @@ class Watch:
         """Return the seconds that a chunk may take."""
         return self._deadline or max(LEAST_DEADLINE, SLOWEST * self._slowest)
 
-    def overdue(self, key: str, chunks: int) -> Start | None:
-        """Return where a unit hangs that has had more than its time; None otherwise."""
+    def overdue(self, key: str, chunks: int, *, excused: float = 0.0) -> Start | None:
+        """Return where a unit hangs that has had more than its time; None otherwise.
+
+        Args:
+            key: of the unit.
+            chunks: chunks in it.
+            excused: seconds that do not count.
+        """
         start = self._starts.get(key)
         if start is None:
             return None
         allowed = self.limit() * chunks
         if start.opening:
             allowed = max(allowed, OPENING)
-        return start if time.monotonic() - start.at > allowed else None
+        return start if time.monotonic() - start.at - excused > allowed else None
 
     def replace(self, start: Start) -> bool:
         """Replace the worker that began a unit; False if it cannot be, and gets nothing more.

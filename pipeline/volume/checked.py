@@ -34,6 +34,9 @@ class CheckedStore(WrapperStore[Store]):
         self._strict = strict
         self._blosc = blosc
 
+    def _with_store(self, store: Store) -> CheckedStore:
+        return CheckedStore(store, strict=self._strict, blosc=self._blosc)
+
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:

@@ -31,6 +31,18 @@ SHARD = {2: (2048, 2048), 3: (128, 512, 512)}
 """Voxels of a shard (the smallest piece that is written), by number of spatial axes."""
 
 
+_NO_ARRAY = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ValueError,
+    KeyError,
+    TypeError,
+)
+"""What opening something else than an array raises; errors of the machine and of the store are not among them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
     """Everything that decides how a level's array is stored.
@@ -130,7 +142,7 @@ def ensure_level(root: str | Path | Place, name: str, spec: ArraySpec) -> zarr.A
         array = _open(level)
         wanted = zarr.open_array(store=_in_memory(spec), mode="r").metadata.to_dict()
         same = dict(array.metadata.to_dict(), attributes={}) == dict(wanted, attributes={})
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
+    except _NO_ARRAY as error:
         raise VolumeError(f"{level.url}: is in the way and is no array of ours ({error}); remove it") from error
     if not same:
         raise VolumeError(

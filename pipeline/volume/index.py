@@ -126,7 +126,7 @@ class Indices:
 
         Args:
             shards: size and identity of each, by its key inside the array.
-            where: what messages call the array.
+            where: what messages call the array, and the part of it that is read.
 
         Raises:
             InputDamageError: an index does not decode, or points outside its shard.
@@ -186,6 +186,7 @@ def _holds_shards(codec: object) -> bool:
 
 def _unknown(what: str) -> str:
     return (
-        f"its missing inner chunks cannot be recognised ({what}). Store the volume anew with `overtile ingest`, or pass"
-        " --holes background if inner chunks were left out because they hold nothing but the fill value"
+        f"its missing inner chunks cannot be recognised ({what}). Store the volume anew with shards of one level, whose"
+        " index is bytes (little endian) and crc32c, or pass --holes background if inner chunks were left out because"
+        " they hold nothing but the fill value"
     )

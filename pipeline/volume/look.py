@@ -174,7 +174,7 @@ class Look:
 
     def _indices(self) -> dict[str, Index]:
         shards = {key: stat for key, stat in zip(self.keys, self.stats, strict=True) if stat is not None}
-        return self.volume.indices.read(shards, self.volume.url)
+        return self.volume.indices.read(shards, f"{self.volume.url}, voxels {self.inside}")
 
     def _check_sizes(self, form: IndexForm) -> None:
         short = [

@@ -172,7 +172,7 @@ def test_a_failed_chunk_is_exit_3_and_rerun_repairs_it(place, tmp_path, monkeypa
     assert found["failed"] + found["done"] == found["total"] == 9
     assert 0 < found["failed"] < 9
     assert {f["kind"] for f in found["failures"]} == {"MissingChunkError"}
-    assert {f["attempts"] for f in found["failures"]} == {3}
+    assert {f["attempts"] for f in found["failures"]} == {2}, "an input error is tried once more"
     assert "ome" not in zarr.open_group(str(tmp_path / "out.zarr"), mode="r").attrs
     hole.write_bytes(kept)
     assert run(["rerun", "out.zarr", "--json"]) == 0

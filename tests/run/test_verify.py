@@ -39,7 +39,7 @@ class Run:
         ledger.close()
 
     def seal(self, **more):
-        self.folder.seal({"root": self.ledger().root_digest()} | more)
+        self.folder.seal({"state": "sealed", "root": self.ledger().root_digest()} | more)
 
     def ledger(self):
         return Ledger(self.folder.journal, CHUNKS, epoch=1 + last_epoch(self.folder.journal))
@@ -163,7 +163,7 @@ def test_the_last_record_of_a_chunk_is_the_one_that_counts(run):
 
 
 def test_another_root_than_the_sealed_one_is_not_ok(run):
-    run.folder.seal({"root": "0" * 64})
+    run.folder.seal({"state": "sealed", "root": "0" * 64})
     found = verify(run.output)
     assert not found.ok
     assert found.sealed_root == "0" * 64
@@ -221,7 +221,7 @@ def test_no_run_is_an_input_error(tmp_path):
 
 def test_long_lists_are_cut_and_their_counts_are_not():
     keys = tuple(f"c/{n}" for n in range(SHOWN + 50))
-    found = Verification(0, keys, (), keys, (), 0, "a", None).to_json()
+    found = Verification(0, keys, (), keys, (), 0, (3,), "a", None).to_json()
     assert len(found["missing"]) == len(found["foreign"]) == SHOWN
     assert found["counts"]["missing"] == SHOWN + 50
     assert not found["ok"]
@@ -229,7 +229,7 @@ def test_long_lists_are_cut_and_their_counts_are_not():
 
 def test_claims_hold_where_each_stored_object_has_its_size(run):
     def lost():
-        return claims_hold(run.output, "0", run.ledger())
+        return claims_hold(run.folder, "0", run.ledger())
 
     assert lost() == []
     run.shard(9).unlink()

@@ -57,6 +57,14 @@ def test_the_time_counts_from_when_a_worker_began(client, clock):
     assert watch.overdue("unit", 4) is None
 
 
+def test_what_is_excused_does_not_count(client, clock):
+    watch = Watch(client, "topic", 10.0)
+    client.tell("unit", "tcp://a")
+    clock[0] += 500
+    assert watch.overdue("unit", 1, excused=490) is None
+    assert watch.overdue("unit", 1, excused=489) is not None
+
+
 def test_a_unit_that_dask_gave_to_another_worker_begins_anew(client, clock):
     watch = Watch(client, "topic", 10.0)
     client.tell("unit", "tcp://a")

@@ -1,4 +1,6 @@
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,8 +12,18 @@ from volumes import create_filled, files, numbers, save, small_spec
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
-from pipeline.volume import Space, create_level, default_shard, ensure_level, inner_chunk, open_volume, publish
-from pipeline.volume.create import INNER, SHARD
+from pipeline.store import LocalPlace
+from pipeline.volume import (
+    Space,
+    create_level,
+    default_shard,
+    ensure_level,
+    inner_chunk,
+    is_published,
+    open_volume,
+    publish,
+)
+from pipeline.volume.create import INNER, SHARD, sync_tree
 
 SPACE = Space("zyx", (50.0, 4.0, 4.0), (0.0, 2.0, 2.0), "nanometer")
 
@@ -132,6 +144,71 @@ def test_anything_else_in_a_levels_place_is_in_the_way(tmp_path):
     for root in (tmp_path / "a", tmp_path / "b"):
         with pytest.raises(VolumeError, match="is in the way and is no array of ours"):
             ensure_level(root, "0", spec)
+
+
+def test_a_file_in_a_levels_place_is_in_the_way_and_kept(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0").write_text("mine")
+    with pytest.raises(VolumeError, match="is in the way and is no array of ours"):
+        ensure_level(tmp_path / "a", "0", small_spec((5, 6)))
+    with pytest.raises(VolumeError, match="exists already"):
+        create_level(tmp_path / "a", "0", small_spec((5, 6)))
+    assert files(tmp_path) == {"a/0": b"mine"}
+
+
+@pytest.mark.parametrize("kind", [str, LocalPlace, lambda path: f"file://{path}"])
+def test_a_level_is_made_at_an_address_or_a_place(tmp_path, kind):
+    spec = small_spec((5, 6))
+    create_level(kind(tmp_path / "a"), "0", spec)
+    before = files(tmp_path)
+    assert ensure_level(tmp_path / "a", "0", spec).shape == (5, 6)
+    assert files(tmp_path) == before
+
+
+def test_of_many_that_make_a_level_all_have_the_same_one(tmp_path):
+    layouts = [small_spec((20, 13 + i % 2)) for i in range(16)]
+
+    def attempt(spec):
+        try:
+            return ensure_level(tmp_path / "a", "0", spec).shape
+        except VolumeError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(attempt, layouts))
+    shape = open_volume(tmp_path / "a" / "0").shape
+    assert found == [shape if spec.shape == shape else None for spec in layouts]
+
+
+def test_metadata_are_forced_to_the_disk(tmp_path, monkeypatch):
+    forced, real = [], os.fsync
+
+    def noted(handle):
+        forced.append(os.readlink(f"/proc/self/fd/{handle}").removeprefix(str(tmp_path)).partition(".")[0])
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    spec = small_spec((5, 6))
+    create_level(tmp_path / "a", "0", spec)
+    assert forced == ["", "/a/zarr", "/a", "/a", "/a/0/zarr", "/a/0"]
+    forced.clear()
+    publish(tmp_path / "a", name="a", axes="yx", levels=[("0", spec.space)], classes=None)
+    assert forced == ["/a/zarr", "/a"]
+    forced.clear()
+    sync_tree(tmp_path / "a")
+    assert forced == ["/a/zarr", "/a", "/a/0/zarr", "/a/0", ""]
+
+
+def test_a_volume_is_published_when_it_says_so(tmp_path):
+    root = tmp_path / "a"
+    assert not is_published(root)
+    spec = small_spec((5, 6))
+    create_level(root, "0", spec)
+    assert not is_published(root)
+    publish(root, name="a", axes="yx", levels=[("0", spec.space)], classes=None)
+    assert is_published(root)
+    (root / "zarr.json").write_text("{")
+    assert not is_published(root)
 
 
 @pytest.mark.parametrize("classes", [None, ("background", "membrane", "vesicle")])

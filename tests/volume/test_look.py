@@ -239,6 +239,38 @@ def test_codecs_fail_in_their_own_ways_and_all_are_damage(tmp_path, compressor, 
     assert volume.read(volume.box).shape == (1, 8, 8)
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_blosc_chunk_that_is_cut_short_is_never_made_up(tmp_path, zarr_format):
+    compressor = numcodecs.Blosc() if zarr_format == 2 else BloscCodec()
+    array = zarr.create_array(
+        str(tmp_path / "a"),
+        shape=(8, 8),
+        chunks=(8, 8),
+        dtype="u2",
+        compressors=compressor,
+        zarr_format=zarr_format,
+    )
+    array[...] = np.random.default_rng(0).integers(0, 60_000, (8, 8))
+    volume = open_volume(tmp_path / "a", axes="yx")
+    path = tmp_path / "a" / ("0.0" if zarr_format == 2 else "c/0/0")
+    whole = path.read_bytes()
+    for count in range(1, len(whole)):
+        path.write_bytes(whole[:count])
+        with pytest.raises(InputDamageError, match=f"cut short to {count}"):
+            volume.read(volume.box, holes=["error", "background"][count % 2])
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(volume.read(volume.box)[0], array[...])
+
+
+def test_checks_stay_when_zarr_makes_a_store_read_only(tmp_path):
+    volume, _ = sharded(tmp_path / "a")
+    store = volume.checked["error"].store.with_read_only(True)
+    array = zarr.open_array(store, path="0", mode="r")
+    (tmp_path / "a" / "0" / "c" / "0" / "0").unlink()
+    with pytest.raises(MissingChunkError, match="vanished"):
+        array[:8, :8]
+
+
 class Stubborn:
     """An array whose reads fail as they are told, first all at once and then one by one."""
 
