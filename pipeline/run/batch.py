@@ -27,8 +27,7 @@ LOOK = 0.5
 """Seconds between two looks at what is overdue, and at whether the run was stopped."""
 
 FETCH = (5.0, 60.0)
-"""Seconds in which a worker should hand over what it says of a unit, a few kilobytes: as long as a chunk may take, but
-within these."""
+"""Seconds in which a worker should hand over what it says of a unit: as long as a chunk may take, but within these."""
 
 
 class Batch:

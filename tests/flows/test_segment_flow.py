@@ -122,13 +122,19 @@ def test_a_failed_chunk_fails_its_region_and_the_run_and_is_all_that_is_done_aga
     assert str(state.state_details.flow_run_id) in shown["segment-rerun"].data
     wait_until(lambda: any("chunk 0, attempt 1 failed" in line for line in log_lines(client, state)))
 
+    partial = segment_flow(job.model_copy(update={"accept_failures": 4}), regions=3, return_state=True)
+    assert partial.is_failed(), "accepted or not, a result with holes is no success"
+    assert "partial: 4 of 36 chunks failed" in partial.message
+    assert status(job.output)["state"] == "partial"
+    assert '"position": "0/0", "attempts": 2' in artifacts(client, partial)["segment-failed-chunks"].data
+
     lacking = {0, 1, 6, 7}
     assert set(done_chunks(job)) == set(range(36)) - lacking
     (tmp_path / "kept").rename(hole)
     again = segment_flow(job, regions=3, return_state=True)
     assert again.is_completed()
     assert sorted(done_chunks(job)) == list(range(36))
-    assert {r.chunk for r in replay(RunFolder(job.output).journal) if r.attempt == 2} == lacking
+    assert {r.chunk for r in replay(RunFolder(job.output).journal) if r.attempt == 3} == lacking
     expected = dict.fromkeys({*PHASES, "region 1 of 3"}, "Completed")
     assert task_runs(client, again, 7) == expected
     assert "segment-failed-chunks" not in artifacts(client, again)
