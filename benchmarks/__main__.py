@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import exactness, ledger, memory, million, real
+from benchmarks import exactness, ledger, memory, million, real, soak
 
 BENCHMARKS = {
     "exactness": exactness.run,
@@ -15,13 +15,19 @@ BENCHMARKS = {
     "million": million.run,
     "isbi": real.run_isbi,
     "monuseg": real.run_monuseg,
+    "soak": soak.run,
 }
+
+LONG = ("soak",)
+"""Those that run for an hour, and only when they are named."""
 
 
 def main() -> None:
     """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"which: {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument(
+        "names", nargs="*", help=f"which: {', '.join(BENCHMARKS)}; all but {', '.join(LONG)} by default"
+    )
     parser.add_argument("--keep", type=Path, help="folder for the volumes, kept for the next time")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
@@ -30,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = arguments.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
-        for name in arguments.names or BENCHMARKS:
+        for name in arguments.names or [name for name in BENCHMARKS if name not in LONG]:
             print(f"## {name}\n\n{BENCHMARKS[name].__doc__}\n\n{BENCHMARKS[name](place)}\n", flush=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -67,6 +68,8 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background processes begin without it
         signal.signal(stop, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else started by nohup
+        signal.signal(signal.SIGHUP, _interrupt)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logging.getLogger("overtile").addHandler(handler)
@@ -101,4 +104,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Stop in good order; at the second word leave at once: what is in the ledger is safe, and workers follow."""
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, lambda *_: os._exit(INTERRUPTED))
     raise KeyboardInterrupt

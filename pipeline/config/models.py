@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.values import Bytes, Device, Job, Names, Numbers, Positive, Voxels
+from pipeline.config.values import Bytes, Device, Holes, Job, Names, Numbers, Positive, Voxels
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.model.network import OutputMeaning
 
@@ -36,6 +36,7 @@ class TrainJob(Job):
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW (one cycle)")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
     ignore: int | None = Field(None, description="target value that no loss and no metric counts")
+    holes: Holes = Field("error", description="what a stored chunk that is missing from a volume or target means")
     augment: bool = Field(True, description="random flips and right-angle turns in the plane")
     cache: Bytes = Field(2 << 30, description="volumes up to this size in all are held decoded in memory")
     seed: int = Field(0, ge=0, description="seed of everything that is random")

@@ -64,7 +64,12 @@ class SegmentJob(Job):
     threads: Positive | None = Field(None, description="threads of the network in each worker")
     scheduler: str | None = Field(None, description="address of an existing Dask cluster: tcp://host:8786")
     memory_limit: Bytes | None = Field(None, description="memory of a worker: 4GiB")
-    retries: int = Field(2, ge=0, le=20, description="further attempts at a chunk that failed")
+    retries: int = Field(
+        2,
+        ge=0,
+        le=20,
+        description="further tries where a store did not answer; other failures get one, and 0 means none",
+    )
     deadline: float | None = Field(
         None, gt=0, description="seconds that a chunk may take before its worker counts as hung"
     )

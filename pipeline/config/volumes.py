@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.config.values import Job, Names, Positive, Ranges, Size, Voxels
+from pipeline.config.values import Holes, Job, Names, Positive, Ranges, Size, Voxels
 
 
 class IngestJob(Job):
@@ -16,6 +16,7 @@ class IngestJob(Job):
     level: int = Field(0, ge=0, description="resolution level of the source; 0 is the finest")
     voxel_size: Size | None = Field(None, description="extent of a voxel along each spatial axis: 0.5,0.5")
     unit: str | None = Field(None, description="unit of the voxel size, as OME-NGFF names it: micrometer")
+    holes: Holes = Field("error", description="what a stored chunk that is missing from a Zarr source means")
     shard: Voxels | None = Field(None, description="voxels of a stored shard: 2048,2048")
     classes: Names | None = Field(
         None, description="names of the class ids, if it is a class map: background,cell"
@@ -39,4 +40,5 @@ class EvaluateJob(Job):
         None, description="names of the class ids: background,cell; the prediction's own otherwise"
     )
     ignore: int | None = Field(None, description="target value that is not counted")
+    holes: Holes = Field("error", description="what a stored chunk that is missing from the target means")
     threads: Positive = Field(2, description="chunks that are compared at once")

@@ -109,7 +109,13 @@ class Comparison:
 
 
 def open_comparison(
-    prediction: str, target: str, *, region: Ranges | None, classes: Sequence[str] | None, ignore: int | None
+    prediction: str,
+    target: str,
+    *,
+    region: Ranges | None,
+    classes: Sequence[str] | None,
+    ignore: int | None,
+    holes: str = "error",
 ) -> Comparison:
     """Open both volumes and find that they can be compared; no voxel is read.
 
@@ -119,6 +125,8 @@ def open_comparison(
         region: start and stop along each spatial axis, of both; None for all.
         classes: names of the class ids; None for those that the prediction's metadata give, or else the target's.
         ignore: target value that is not counted.
+        holes: what a stored chunk that is missing from the target means, ``"error"`` or ``"background"``; one that
+            is missing from the prediction is always an error.
 
     Raises:
         InputError: one cannot be opened, is no map of class ids, or belongs to a run that is not complete; shapes or
@@ -126,25 +134,26 @@ def open_comparison(
     """
     if absolute(prediction) == absolute(target):
         raise InputError(f"prediction and target are the same volume, {prediction}; name the target's own")
-    maps = [open_class_ids(prediction, role="prediction"), open_class_ids(target, role="target")]
+    maps = [open_class_ids(prediction, role="prediction"), open_class_ids(target, role="target", holes=holes)]
     check_same_shape(*maps)
     names = classes or next(filter(None, map(class_names, maps)), None)
     found = Comparison(maps[0], maps[1], _box(region, maps[0]), None, ignore)
     return found if names is None else found.named(names)
 
 
-def open_class_ids(url: str, *, role: str) -> Volume:
+def open_class_ids(url: str, *, role: str, holes: str = "error") -> Volume:
     """Open a map of class ids: whole numbers, one for each voxel.
 
     Args:
         url: path of the volume.
         role: what messages call it, ``"prediction"`` or ``"target"``.
+        holes: what a stored chunk that is missing means.
 
     Raises:
         InputError: it cannot be opened, has channels, is not of integers, or its run is not complete.
     """
     _check_complete(url, role)
-    volume = open_volume(url)
+    volume = open_volume(url, holes=holes)
     if "c" in volume.axes:
         raise InputError(
             f"{role} {url}: has a channel axis (axes {volume.axes}, shape {volume.array.shape}), so it holds an image"
@@ -223,7 +232,8 @@ def _read(volume: Volume, core: Box) -> npt.NDArray[np.integer[Any]]:
         missing = volume.missing(core)
         raise VolumeError(
             f"{volume.url}: {len(missing)} stored chunk(s) below voxels {core} are missing ({', '.join(missing[:3])});"
-            " a hole is not scored as background. Restore them, or leave that part out with --region"
+            " a hole is not scored as background. Restore them, leave that part out with --region, or pass --holes"
+            " background for a target whose chunks were left out because they hold nothing but the fill value"
         ) from error
     except Exception as error:
         raise VolumeError(

@@ -53,7 +53,9 @@ def evaluate(job: EvaluateJob, *, listener: Listener | None = None) -> dict[str,
             prediction's run is not complete, stored voxels are missing or damaged, a value is none of the classes.
     """
     told = listener or Silent()
-    pair = open_comparison(job.prediction, job.target, region=job.region, classes=job.classes, ignore=job.ignore)
+    pair = open_comparison(
+        job.prediction, job.target, region=job.region, classes=job.classes, ignore=job.ignore, holes=job.holes
+    )
     folder = _folder(job)
     if pair.names is None:
         ids = _each(pair, pair.largest_id, threads=job.threads, listener=told, phase="classes")

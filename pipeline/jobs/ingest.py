@@ -31,7 +31,7 @@ def ingest(job: IngestJob, *, listener: Listener | None = None) -> dict[str, Any
     """
     output = _check_output(job)
     with open_source(
-        job.source, axes=job.axes, voxel_size=job.voxel_size, unit=job.unit, level=job.level
+        job.source, axes=job.axes, voxel_size=job.voxel_size, unit=job.unit, level=job.level, holes=job.holes
     ) as source:
         copy_in(
             source,

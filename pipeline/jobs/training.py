@@ -99,8 +99,8 @@ def _open(job: TrainJob) -> _Data:
         )
     ids = ClassIds(len(job.classes), job.ignore)
     layout = PatchLayout.plain(job.architecture, job.patch)
-    opened = open_pairs(job.pairs, job.architecture)
-    measured = open_pairs(job.validation, job.architecture, entry="validation")
+    opened = open_pairs(job.pairs, job.architecture, holes=job.holes)
+    measured = open_pairs(job.validation, job.architecture, entry="validation", holes=job.holes)
     pairs = hold([*opened, *measured], job.cache)
     check_targets(pairs, ids)
     learnt, measured = pairs[: len(opened)], pairs[len(opened) :]

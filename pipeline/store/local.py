@@ -142,8 +142,10 @@ class FileAppender:
     def close(self) -> None:
         """Force the file to the disk, and close it."""
         if not self._file.closed:
-            self.sync()
-            self._file.close()
+            try:
+                self.sync()
+            finally:
+                self._file.close()
 
 
 def put_file(path: Path, data: bytes) -> None:

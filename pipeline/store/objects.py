@@ -120,7 +120,10 @@ class ObjectPlace:
             try:
                 made = obstore.put(self._store, key, data, mode={"e_tag": etag}, use_multipart=False)
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
-                found, version = self.versioned(key)
+                try:
+                    found, version = self.versioned(key)
+                except FileNotFoundError:
+                    return None
                 return version if found == data else None
             except (exceptions.NotFoundError, FileNotFoundError):
                 return None
@@ -165,12 +168,19 @@ class ObjectPlace:
         except (exceptions.NotFoundError, FileNotFoundError) as error:
             raise FileNotFoundError(errno.ENOENT, "no such object", f"{self.url}/{key}") from error
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-            message = f"the store refuses ({_short(error)}); check the credentials and what they allow"
-            raise PermissionError(errno.EACCES, message, f"{self.url}/{key}") from error
+            raise self._refused(key, error) from error
         except exceptions.BaseError as error:
+            if (
+                "status code: 403" in f"{error}" or "403 Forbidden" in f"{error}"
+            ):  # a refused listing comes as this
+                raise self._refused(key, error) from error
             raise StoreError(
                 f"{self.url}/{key}: the store did not answer as it should ({_short(error)})"
             ) from error
+
+    def _refused(self, key: str, error: BaseException) -> PermissionError:
+        message = f"the store refuses ({_short(error)}); check the credentials and what they allow"
+        return PermissionError(errno.EACCES, message, f"{self.url}/{key}")
 
 
 class ObjectAppender:
@@ -201,13 +211,13 @@ class ObjectAppender:
 def _connect(bucket: str, prefix: str) -> S3Store:
     if obstore is None:
         raise InputError(f"s3://{bucket}/{prefix}: object stores need the extra: pip install 'overtile[s3]'")
-    patience = float(os.environ.get("OVERTILE_STORE_PATIENCE", PATIENCE))
     plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in (
         "1",
         "true",
         "yes",
     )  # client options hide the variable
     try:
+        patience = float(os.environ.get("OVERTILE_STORE_PATIENCE", PATIENCE))
         return store.S3Store(
             bucket,
             prefix=prefix or None,

@@ -112,13 +112,16 @@ class ClassIds:
                 )
 
 
-def open_pairs(pairs: Sequence[Pair], architecture: UNetArchitecture, *, entry: str = "pairs") -> list[OpenPair]:
+def open_pairs(
+    pairs: Sequence[Pair], architecture: UNetArchitecture, *, entry: str = "pairs", holes: str = "error"
+) -> list[OpenPair]:
     """Open the pairs of a job and check that they fit the network and each other; no voxel is read.
 
     Args:
         pairs: what the job names.
         architecture: the network.
         entry: the job's field that they stand in, for messages.
+        holes: what a stored chunk that is missing means, ``"error"`` or ``"background"``.
 
     Raises:
         InputError: something does not fit; the pair is named.
@@ -127,7 +130,7 @@ def open_pairs(pairs: Sequence[Pair], architecture: UNetArchitecture, *, entry: 
     opened = []
     for index, pair in enumerate(pairs):
         name = f"{entry}.{index} (image {pair.image}, target {pair.target})"
-        image, target = open_volume(pair.image), open_volume(pair.target)
+        image, target = (open_volume(url, holes=holes) for url in (pair.image, pair.target))
         _check_network(name, image, architecture)
         _check_target(name, image, target)
         _check_present(name, (image, target))
@@ -192,12 +195,13 @@ def _check_target(name: str, image: Volume, target: Volume) -> None:
 
 
 def _check_present(name: str, volumes: Sequence[Volume]) -> None:
-    for volume in volumes:
+    for volume in (v for v in volumes if v.holes == "error"):
         missing = volume.missing(volume.box)
         if missing:
             raise InputError(
                 f"{name}: {volume.url} lacks {len(missing)} stored chunk(s) ({', '.join(missing[:3])}), which would be"
-                " learnt from as if they were real; restore them, or ingest the volume again"
+                " learnt from as if they were real; restore them, or set `holes: background`"
+                " if chunks were left out because they hold nothing but the fill value"
             )
 
 

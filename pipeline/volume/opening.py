@@ -21,13 +21,16 @@ KINDS = "buif"
 """Kinds of NumPy dtypes that a volume may hold: bool, unsigned, signed, float."""
 
 
-def open_volume(url: str | Path | Place, *, level: int = 0, axes: str | None = None) -> Volume:
+def open_volume(
+    url: str | Path | Place, *, level: int = 0, axes: str | None = None, holes: str = "error"
+) -> Volume:
     """Open a Zarr array (v2 or v3) or one level of an OME-Zarr image (0.4 or 0.5) for reading.
 
     Args:
         url: path, ``file:///...`` or ``s3://bucket/prefix`` of the array or of the image group.
         level: resolution level, 0 is the finest; plain arrays have level 0 only.
         axes: names of the stored axes (``"cyx"``), where the store does not say them.
+        holes: what a stored chunk that is missing means, see :meth:`Volume.look`.
 
     Raises:
         VolumeError: missing, not Zarr, no such level, a dtype that is not numeric, ambiguous axes.
@@ -60,6 +63,7 @@ def open_volume(url: str | Path | Place, *, level: int = 0, axes: str | None = N
         space=space,
         levels=tuple(entry.path for entry in levels),
         level=level,
+        holes=holes,
     )
 
 

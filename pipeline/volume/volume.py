@@ -32,6 +32,7 @@ class Volume:
         space: spatial axes, voxel size, origin, unit.
         levels: path of each resolution level's array; one entry where there are no others.
         level: which of them this is.
+        holes: what a stored chunk that is missing means where a reader does not say it, see :meth:`look`.
     """
 
     url: str
@@ -43,6 +44,7 @@ class Volume:
     space: Space
     levels: tuple[str, ...]
     level: int
+    holes: str = "error"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,7 +78,7 @@ class Volume:
         document.pop("attributes", None)
         return json.loads(json.dumps(document, default=str, sort_keys=True))  # type: ignore[no-any-return]
 
-    def look(self, box: Box, *, holes: str = "error") -> Look:
+    def look(self, box: Box, *, holes: str | None = None) -> Look:
         """Find what is stored below a box, and that it is there; then read it with :meth:`Look.shown`.
 
         The identities of the stored objects are taken before anything is read, so that an object that changes
@@ -84,7 +86,8 @@ class Volume:
 
         Args:
             box: spatial box in voxels; may reach outside the volume, which goes on as its mirror image.
-            holes: what a stored chunk, or an inner chunk of a shard, that is missing means: ``"error"``, or
+            holes: what a stored chunk, or an inner chunk of a shard, that is missing means; None for what was said
+                when the volume was opened: ``"error"``, or
                 ``"background"`` (the fill value). An empty object counts as missing.
 
         Raises:
@@ -93,11 +96,11 @@ class Volume:
             VolumeError: missing inner chunks could not be recognised, and holes are errors.
             StoreError: the store does not answer.
         """
-        look = self._find(box, holes)
+        look = self._find(box, holes or self.holes)
         look.check()
         return look
 
-    def read(self, box: Box, *, holes: str = "error") -> npt.NDArray[Any]:
+    def read(self, box: Box, *, holes: str | None = None) -> npt.NDArray[Any]:
         """Read the voxels of a box inside the volume, NaN and infinity as they are.
 
         Args:
@@ -115,7 +118,7 @@ class Volume:
         assert self.box.contains(box), (box, self.shape)
         return self.look(box, holes=holes).read()
 
-    def read_shown(self, box: Box, *, holes: str = "error") -> npt.NDArray[Any]:
+    def read_shown(self, box: Box, *, holes: str | None = None) -> npt.NDArray[Any]:
         """Read what a box shows of the volume and, outside it, of its mirror image: ``(c, [z,] y, x)``.
 
         NaN and infinity are read as they are; :meth:`Look.shown` refuses them. Errors as :meth:`read`.

@@ -219,7 +219,7 @@ def test_a_run_that_is_not_complete_is_refused(pair, place):
     folder.begin({}, {})
     with pytest.raises(InputError, match=r"prediction .*p\.zarr.*: its run is not complete"):
         pipeline.evaluate(job(root, prediction=str(root / place)))
-    folder.seal({})
+    folder.seal({"state": "sealed", "root": ""})
     assert pipeline.evaluate(job(root, prediction=str(root / place)))["voxels"] == 21 * 17
 
 

@@ -4,7 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from s3 import S3Server, s3  # noqa: F401
+from s3 import S3Server
 
 from pipeline.errors import StoreError
 from pipeline.store import open_place

@@ -148,7 +148,7 @@ def test_a_refused_job_fails_the_run_and_writes_nothing(job, server, tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.zarr"):
         state.result()
     assert not (tmp_path / "out.zarr").exists()
-    assert not RunFolder(job.output).path.exists()
+    assert not RunFolder(job.output).exists
 
 
 @pytest.mark.parametrize("regions", [0, 257])

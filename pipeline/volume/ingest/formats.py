@@ -17,7 +17,7 @@ from pipeline.volume.ingest.source import Source
 from pipeline.volume.ingest.tiff import MAGIC as TIFF
 from pipeline.volume.ingest.tiff import open_tiff
 from pipeline.volume.ingest.units import METRES, unit_name
-from pipeline.volume.ingest.zarrs import open_zarr
+from pipeline.volume.ingest.zarrs import VolumeSource, open_zarr
 
 Opener = Callable[..., Source]
 
@@ -56,6 +56,7 @@ def open_source(
     voxel_size: tuple[float, ...] | None = None,
     unit: str | None = None,
     level: int = 0,
+    holes: str = "error",
 ) -> Source:
     """Open an image of any supported format, lazily.
 
@@ -65,11 +66,14 @@ def open_source(
         voxel_size: extent of a voxel along each spatial axis; in place of what the file says.
         unit: unit of ``voxel_size`` (``"nm"``, ``"micrometer"``); None keeps what the file says.
         level: resolution level to read, 0 is the finest.
+        holes: what a stored chunk that is missing from a Zarr means, ``"error"`` or ``"background"``.
 
     Raises:
         VolumeError: missing, of no supported format, damaged, ambiguous, or a size that fits no voxel.
     """
     source = _opener(path)(Path(path), axes=axes, level=level)
+    if isinstance(source, VolumeSource):
+        source.volume = replace(source.volume, holes=holes)
     try:
         _override(source, voxel_size, unit)
     except VolumeError:
