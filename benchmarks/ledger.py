@@ -1,7 +1,8 @@
-"""The ledger at a million chunks: what writing, replaying, opening, asking and compacting cost in time and memory."""
+"""A run of a million chunks: what planning it, writing, replaying, compacting its ledger and asking for it cost."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -10,14 +11,23 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+
+from pipeline.config import SegmentJob
+from pipeline.jobs.planning import plan
 from pipeline.run.compact import compact
+from pipeline.run.folder import RunFolder
 from pipeline.run.index import INDEX
 from pipeline.run.ledger import Ledger
-from pipeline.run.records import DONE, FAILED, PHASES, Done, Record
+from pipeline.run.records import DONE, Done, Record
+from pipeline.run.status import status
 from pipeline.store import LocalPlace
-from pipeline.volume import Stored
+from pipeline.volume import ArraySpec, Space, Stored, create_level, publish
 
-CHUNKS = 1_000_000
+SIDE, CHUNK = 1000, 512
+"""Chunks along each of two axes, and voxels along each axis of a chunk."""
+
+CHUNKS = SIDE**2
 """Chunks, and records: one attempt at each."""
 
 TOGETHER = 16
@@ -29,7 +39,8 @@ CHUNK_SECONDS = 0.1
 
 def run(place: Path) -> str:
     """Write, replay, open, ask and compact a journal of a million records, each in a process of its own."""
-    journal = place / "journal"
+    journal = place / "out.zarr.run" / "journal"
+    _make_input(place)
     lines = [
         f"{CHUNKS:,} chunks, one record each with one stored object and nine seen ones; memory is the growth of the",
         "peak resident memory over what the imports took.",
@@ -78,12 +89,30 @@ def _open(place: LocalPlace) -> None:
     assert Ledger(place, CHUNKS).is_complete()
 
 
-def _ask(place: LocalPlace) -> None:
-    ledger = Ledger(place, CHUNKS)
-    assert ledger.summary()[DONE] == CHUNKS
-    assert ledger.counts()[FAILED] == len(ledger.failures) == len(ledger.lacking()) == 0
-    assert ledger.root_digest()
-    assert list(ledger.seconds) == list(PHASES)
+def _make_input(place: Path) -> None:
+    """Make a volume of a million chunks that holds no voxel, and a checkpoint: planning reads neither."""
+    if not (place / "in.zarr").exists():
+        shape, shard = (SIDE * CHUNK, SIDE * CHUNK), (CHUNK, CHUNK)
+        space = Space.unscaled("yx")
+        create_level(place / "in.zarr", "0", ArraySpec(shape, None, np.dtype("u1"), shard, shard, space))
+        publish(place / "in.zarr", name="in", axes="yx", levels=[("0", space)], classes=None)
+    material = importlib.import_module("benchmarks.material")  # brings torch, which measured processes do not have
+    material.checkpoint(place / "model.safetensors", depth=4, width=8, padding="same")
+
+
+def _plan(place: LocalPlace) -> None:
+    root = place.root.parents[1]
+    paths = {"input": root / "in.zarr", "output": root / "planned.zarr", "model": root / "model.safetensors"}
+    job = SegmentJob(**{name: str(path) for name, path in paths.items()}, chunk=(CHUNK, CHUNK), tile=(256, 256))
+    assert plan(job).describe()["chunks"] == CHUNKS
+
+
+def _status(place: LocalPlace) -> None:
+    output = place.root.parents[1] / "out.zarr"
+    grid = {"shape": [SIDE * CHUNK, SIDE * CHUNK], "chunk": [CHUNK, CHUNK]}
+    RunFolder(output).begin({}, {"grid": grid})
+    found = status(output)
+    assert (found["done"], found["pending"], found["voxels"]) == (CHUNKS, 0, CHUNKS * CHUNK**2)
 
 
 def _compact(place: LocalPlace) -> None:
@@ -91,10 +120,11 @@ def _compact(place: LocalPlace) -> None:
 
 
 STEPS: dict[str, tuple[Callable[[LocalPlace], None], str]] = {
+    "plan": (_plan, "`overtile plan`"),
     "write": (_write, "write every record, group by group, and the index"),
     "replay": (_replay, "open without an index: replay all"),
     "open": (_open, "open from the index"),
-    "ask": (_ask, "status: open, counts, failures, sums, root digest"),
+    "status": (_status, "`overtile status`"),
     "compact": (_compact, "compact"),
     "replay-compacted": (_open, "open without an index after the compaction"),
 }
