@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import SegmentJob
-from pipeline.errors import PlanError
+from pipeline.errors import PlanError, VolumeError
 from pipeline.geometry import Box, Grid, Layout, TileLayout
 from pipeline.model.checkpoint import CheckpointHeader, digest, read_header
 from pipeline.predict.cost import Memory
@@ -34,6 +34,7 @@ def make_plan(job: SegmentJob, machine: Machine, recorded: Mapping[str, Any] | N
         InputError: the input, the model or the settings cannot be used; says what to change.
     """
     volume = open_volume(job.input, level=job.level, axes=job.axes)
+    check_holes(volume, job.holes)
     header = read_header(job.model)
     if recorded:
         job = _adopt(job, recorded)
@@ -57,6 +58,15 @@ def make_plan(job: SegmentJob, machine: Machine, recorded: Mapping[str, Any] | N
         1, precision, device, cluster, Memory(0, 0, 0, 0),
     )  # fmt: skip
     return sized(draft)
+
+
+def check_holes(volume: Volume, holes: str) -> None:
+    """Raise VolumeError where missing chunks are errors and missing inner chunks of shards could not be told."""
+    if holes == "error":
+        try:
+            _ = volume.indices.form
+        except VolumeError as error:
+            raise VolumeError(f"{volume.url}: {error}") from error
 
 
 def _draft_layout(job: SegmentJob, volume: Volume, tiling: Tiling) -> Layout:
