@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -209,15 +210,19 @@ class ObjectAppender:
 
 
 def _connect(bucket: str, prefix: str) -> S3Store:
+    settings = ((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "OVERTILE_STORE_")))
+    return _connected(bucket, prefix, tuple(sorted(settings)))
+
+
+@functools.lru_cache(maxsize=64)
+def _connected(bucket: str, prefix: str, settings: tuple[tuple[str, str], ...]) -> S3Store:
+    """Return a client; one for equal settings, as each has connections of its own."""
     if obstore is None:
         raise InputError(f"s3://{bucket}/{prefix}: object stores need the extra: pip install 'overtile[s3]'")
-    plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in (
-        "1",
-        "true",
-        "yes",
-    )  # client options hide the variable
+    said = dict(settings)
+    plain = said.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")  # client options hide the variable
     try:
-        patience = float(os.environ.get("OVERTILE_STORE_PATIENCE", PATIENCE))
+        patience = float(said.get("OVERTILE_STORE_PATIENCE", PATIENCE))
         return store.S3Store(
             bucket,
             prefix=prefix or None,
