@@ -1,4 +1,5 @@
 import shlex
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from pipeline.cli.segment import plan_command
 from pipeline.reporting import card, facts
 from pipeline.reporting.recorded import read_run
 from pipeline.reporting.words import NO_BREAK
+from pipeline.run.folder import RunFolder
+from pipeline.run.ledger import Ledger
 from pipeline.run.records import Done, Record
 
 
@@ -27,14 +30,14 @@ def run(tmp_path):
         ({"read": 1, "wait": 0, "compute": 3, "write": 6}, "Writing set the pace: it took 60 % of the work"),
     ],
 )
-def test_what_the_time_means(run, seconds, beginning):
-    run.ledger.seconds = seconds
+def test_what_the_time_means(run, monkeypatch, seconds, beginning):
+    monkeypatch.setattr(Ledger, "seconds", seconds)
     assert facts.time_sentence(run).replace(NO_BREAK, " ").startswith(beginning)
     assert len(facts.time_bars(run)) == (4 if any(seconds.values()) else 0)
 
 
-def test_bars_are_shares_of_the_longest(run):
-    run.ledger.seconds = {"read": 1.0, "wait": 4.0, "compute": 8.0, "write": 1.0}
+def test_bars_are_shares_of_the_longest(run, monkeypatch):
+    monkeypatch.setattr(Ledger, "seconds", {"read": 1.0, "wait": 4.0, "compute": 8.0, "write": 1.0})
     bars = {bar.name: (bar.share, bar.note.replace(NO_BREAK, " "), bar.idle) for bar in facts.time_bars(run)}
     assert bars["Network"] == (1, "80 % of the work", False)
     assert bars["Waiting"] == (0.5, "for the network to be free", True)
@@ -89,11 +92,13 @@ def test_the_model_is_told(run):
 
 def test_a_blended_result_says_so_and_by_how_much_its_tiles_disagree(tmp_path):
     settings = {"mode": "blend", "tile": (32, 32), "overlap": (16, 16), "tta": "flips"}
-    found = read_run(make_run(tmp_path, np.zeros((64, 128), "u1"), pyramid=False, **settings))
+    output = make_run(tmp_path, np.zeros((64, 128), "u1"), pyramid=False, **settings)
+    found = read_run(output)
     assert "disagreement was not measured" in facts.tiling_sentence(found)
     told = {"overlapped": 200, "spread": 10.0, "largest_spread": 0.5, "changed": 3}
-    found.ledger.append([Record(0, "done", 2, Done(statistics=told))])
-    found.ledger.close()
+    with closing(Ledger(RunFolder(output).journal, found.ledger.total, epoch=2)) as ledger:
+        ledger.append([Record(0, "done", 2, Done(statistics=told))])
+    found = read_run(output)
     said = facts.tiling_sentence(found).replace(NO_BREAK, " ")
     assert "blended from overlapping tiles, and not exact" in said
     assert "(200 voxels), their scores differ by 0.05 in the mean and 0.5 at most" in said
