@@ -150,11 +150,15 @@ def _with_tile(plan: Plan, tile: tuple[int, ...]) -> list[Plan]:
     return [replace(plan, layout=layout, batch=b, memory=_memory(plan, layout, b)) for b in batches]
 
 
+COPIES = 3
+"""Weights in memory: as they are loaded, as the network holds them, and in the form that its arithmetic needs."""
+
+
 def _memory(plan: Plan, layout: Layout, batch: int) -> Memory:
     architecture = plan.header.architecture
     return Memory(
         BASE_MEMORY[plan.device],
-        2 * architecture.parameters() * ITEMSIZE[plan.precision],
+        COPIES * architecture.parameters() * ITEMSIZE[plan.precision],
         network_memory(architecture, layout, precision=plan.precision, batch=batch),
         window_memory(
             largest_read(plan.grid, layout),
