@@ -41,8 +41,16 @@ def segment_command(job: SegmentJob, as_json: bool) -> None:
 @click.option("--failed", is_flag=True, help="only the chunks that failed [default: all that the run lacks]")
 @click.option("--stale", is_flag=True, help="only the chunks whose input, model or libraries changed since")
 @click.option("--chunks", metavar="Y/X,...", help="only these chunks, by position on the grid: 3/4,3/5")
+@click.option(
+    "--accept-failures",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="publish the result, as partial, with up to N failed chunks [default: as the run recorded]",
+)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON document to stdout")
-def rerun_command(output: str, failed: bool, stale: bool, chunks: str | None, as_json: bool) -> None:
+def rerun_command(
+    output: str, failed: bool, stale: bool, chunks: str | None, accept_failures: int | None, as_json: bool
+) -> None:
     r"""Process chunks of a run again, with the settings that the run recorded.
 
     \b
@@ -55,7 +63,9 @@ def rerun_command(output: str, failed: bool, stale: bool, chunks: str | None, as
     _finish(
         output,
         as_json,
-        lambda listener: pipeline.rerun(output, chunks=listed, failed=failed, stale=stale, listener=listener),
+        lambda listener: pipeline.rerun(
+            output, chunks=listed, failed=failed, stale=stale, accept_failures=accept_failures, listener=listener
+        ),
     )
 
 

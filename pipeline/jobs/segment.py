@@ -43,6 +43,7 @@ def rerun(
     chunks: Sequence[str] | None = None,
     failed: bool = False,
     stale: bool = False,
+    accept_failures: int | None = None,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
     """Process chunks of a run again, with the settings that it recorded: by default all that it lacks.
@@ -53,6 +54,7 @@ def rerun(
         failed: only those that failed.
         stale: only those that were made from an input, a model or libraries that have changed since; the run then
             records the new ones.
+        accept_failures: publish the result, as partial, with up to so many failed chunks; None for what was recorded.
         listener: who is told what is done.
 
     Returns:
@@ -67,6 +69,8 @@ def rerun(
         raise InputError("rerun: chunks, failed and stale exclude each other; choose one")
     recorded = RunFolder(output).read()
     job = SegmentJob.model_validate(recorded["settings"] | {"output": str(output)})
+    if accept_failures is not None:
+        job = job.model_copy(update={"accept_failures": accept_failures})
     made = make_plan(job, replacing=REPLACEABLE if stale else frozenset())
     told = listener or Silent()
     if chunks is not None:

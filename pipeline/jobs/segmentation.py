@@ -163,6 +163,7 @@ class Segmentation:
                 deadline=self.plan.job.deadline,
                 callers=callers,
                 on_progress=self._tell_chunks,
+                label=self._position,
             )
             try:
                 yield dispatcher

@@ -197,7 +197,8 @@ class Batch:
         self._record(records, result.causes)
         self._put_back(flight, except_for=[r.chunk for r in records])
         if flight.alone and [r.state for r in records] == [DONE]:
-            log.info("chunk %d is done: alone, and in as little memory as gives the same bytes", records[0].chunk)
+            name = self._shared.label(records[0].chunk)
+            log.info("chunk %s is done: alone, and in as little memory as gives the same bytes", name)
         if result.lost:
             self._shared.watch.replace(Start(result.lost, False, start.at if start else flight.since))
         self._shared.on_progress()
@@ -222,7 +223,8 @@ class Batch:
             cause = causes.get(record.chunk)
             again = None if cause is None else self._agenda.again(record.chunk, cause)
             how = f", {again}" if again else ""
-            log.warning("chunk %d, attempt %d failed%s: %s", record.chunk, record.attempt, how, record.error)
+            name = self._shared.label(record.chunk)
+            self._shared.tell(f"chunk {name}, attempt {record.attempt} failed{how}: {record.error}")
             if cause is Cause.STORE and again is None:
                 self._shared.failed_by_store(record.chunk, record.error or "")
 

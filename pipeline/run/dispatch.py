@@ -63,6 +63,7 @@ class Dispatcher:
             one took, 600 s at least.
         callers: threads that call at a time.
         on_progress: called when chunks have come in.
+        label: what messages call a chunk, by its number.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Dispatcher:
         deadline: float | None = None,
         callers: int = 1,
         on_progress: Callable[[], None] | None = None,
+        label: Callable[[int], str] = str,
     ) -> None:
         plugin = WorkPlugin(work)
         self._plugin = plugin.name
@@ -90,6 +92,7 @@ class Dispatcher:
             Watch(client, plugin.name, deadline),
             callers,
             on_progress or (lambda: None),
+            label,
         )
         client.register_plugin(plugin)
 

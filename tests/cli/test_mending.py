@@ -107,3 +107,7 @@ def test_a_result_with_accepted_holes_is_exit_3_and_partial(root, call):
     assert "ome" in attributes
     code, found = call("status", output)
     assert (code, found["state"]) == (0, "partial")
+    assert call("rerun", output, "--accept-failures", "8")[0] == 3
+    assert call("status", output)[1]["state"] == "partial"
+    assert call("rerun", output)[0] == 3
+    assert call("status", output)[1]["state"] == "incomplete", "the run itself accepts no failure"

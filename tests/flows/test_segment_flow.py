@@ -120,7 +120,7 @@ def test_a_failed_chunk_fails_its_region_and_the_run_and_is_all_that_is_done_aga
     assert "are missing" in table
     assert f"overtile rerun {job.output}" in shown["segment-rerun"].data
     assert str(state.state_details.flow_run_id) in shown["segment-rerun"].data
-    wait_until(lambda: any("chunk 0, attempt 1 failed" in line for line in log_lines(client, state)))
+    wait_until(lambda: any("chunk 0/0, attempt 1 failed" in line for line in log_lines(client, state)))
 
     partial = segment_flow(job.model_copy(update={"accept_failures": 4}), regions=3, return_state=True)
     assert partial.is_failed(), "accepted or not, a result with holes is no success"
