@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.jobs.check import check_model
     from pipeline.jobs.convert import convert
     from pipeline.jobs.evaluation import evaluate
+    from pipeline.jobs.export import export
     from pipeline.jobs.ingest import ingest
     from pipeline.jobs.planning import plan
     from pipeline.jobs.replay import replay
@@ -38,6 +39,7 @@ _HOMES = {
     "check_model": "pipeline.jobs.check",
     "convert": "pipeline.jobs.convert",
     "evaluate": "pipeline.jobs.evaluation",
+    "export": "pipeline.jobs.export",
     "info": "pipeline.volume.info",
     "ingest": "pipeline.jobs.ingest",
     "plan": "pipeline.jobs.planning",
@@ -63,6 +65,7 @@ __all__ = [
     "check_model",
     "convert",
     "evaluate",
+    "export",
     "info",
     "ingest",
     "plan",

@@ -27,6 +27,7 @@ ORDER = (
     "rerun",
     "verify",
     "evaluate",
+    "export",
     "report",
     "train",
     "model",
@@ -49,8 +50,16 @@ class Commands(click.Group):
         for entry in importlib.metadata.entry_points(group=GROUP, name=name):
             command = entry.load()
             assert isinstance(command, click.Command)
+            _keep_lines(command)
             return command
         return None
+
+
+def _keep_lines(command: click.Command) -> None:
+    """Turn the mark that docstrings write as two characters into the one that keeps click from folding a paragraph."""
+    command.help = (command.help or "").replace("\\b", "\b")
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _keep_lines(each)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -62,6 +71,9 @@ def overtile() -> None:
     Exit codes: 0 complete, 1 unexpected error, 2 refused (nothing was written), 3 some chunks failed,
     4 verification found damage, 130 interrupted (run again to resume).
     """
+
+
+_keep_lines(overtile)
 
 
 def main() -> None:

@@ -68,6 +68,11 @@ def _info_text(found: dict[str, Any]) -> str:
         ("size", f"{size(found['stored_bytes'])} stored, {size(found['bytes'])} decoded"),
         ("levels", ", ".join(f"{each['path'] or '/'}: {_by(each['shape'])}" for each in found["levels"])),
     ]
+    if found["georeference"]:
+        geo = found["georeference"]
+        nodata = "none" if geo["nodata"] is None else geo["nodata"]
+        rows.append(("crs", f"{geo['name']} ({geo['code'] or 'no code'}), nodata {nodata}"))
+        rows.append(("transform", ", ".join(f"{value:.12g}" for value in geo["transform"])))
     if found["classes"]:
         rows.append(("classes", ", ".join(f"{i} {name}" for i, name in enumerate(found["classes"]))))
     return table(rows)

@@ -11,6 +11,7 @@ from pipeline.jobs.listener import Listener, Silent
 from pipeline.volume.info import info
 from pipeline.volume.ingest import ingest as copy_in
 from pipeline.volume.ingest import open_source
+from pipeline.volume.ingest.hdf5 import split_dataset
 
 MIB = 1 << 20
 
@@ -64,7 +65,7 @@ class _Mebibytes:
 
 def _check_output(job: IngestJob) -> Path:
     """Return the output's path, if a volume can be made there."""
-    output, source = Path(job.output), Path(job.source).resolve()
+    output, source = Path(job.output), split_dataset(job.source)[0].resolve()
     target = output.resolve()
     if output.suffix != ".zarr":
         raise InputError(f"output {output}: the name of a volume ends in .zarr")

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.errors import DamageError, FailedChunksError, RunMismatchError
 from pipeline.jobs.listener import Listener
+from pipeline.jobs.place import place_attributes
 from pipeline.jobs.planning import differing_parts
 from pipeline.jobs.stale import stale_chunks
 from pipeline.predict.forward import EngineSpec
@@ -262,7 +263,7 @@ class Segmentation:
         classes = plan.header.classes if plan.output.kind == "labels" else None
         image = image_attributes(name, plan.array.axes, self._levels, classes=classes)
         mark = state | {"fingerprint": plan.fingerprint, "run": f"{name}.zarr.run"}
-        set_attributes(self.folder.output, {"ome": image, KEY: mark})
+        set_attributes(self.folder.output, {**place_attributes(plan), "ome": image, KEY: mark})
 
     def conclude(self) -> None:
         """Raise FailedChunksError where the result was published with holes in it."""

@@ -210,7 +210,9 @@ class ObjectAppender:
 
 
 def _connect(bucket: str, prefix: str) -> S3Store:
-    settings = ((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "OVERTILE_STORE_")))
+    settings = (
+        (name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "OVERTILE_STORE_"))
+    )
     return _connected(bucket, prefix, tuple(sorted(settings)))
 
 

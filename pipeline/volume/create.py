@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,7 @@ def publish(
     axes: str,
     levels: Sequence[tuple[str, Space]],
     classes: Sequence[str] | None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the ``ome`` attribute: from now on viewers see an image of the given levels.
 
@@ -168,8 +169,10 @@ def publish(
         axes: stored axis names.
         levels: path and space of each level, finest first.
         classes: names of the class ids if the image is a class map.
+        more: other attributes that come into being in the same step, such as a georeference.
     """
-    set_attributes(as_place(root), {"ome": image_attributes(name, axes, levels, classes=classes)})
+    ome = image_attributes(name, axes, levels, classes=classes)
+    set_attributes(as_place(root), {**(more or {}), "ome": ome})
 
 
 def is_published(root: str | Path | Place) -> bool:

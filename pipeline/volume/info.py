@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.geometry import Box
 from pipeline.store import Place
+from pipeline.volume.geo import read_georeference
 from pipeline.volume.ngff import read_classes, read_version
 from pipeline.volume.node import as_place, open_node
 from pipeline.volume.opening import open_volume
@@ -34,6 +36,7 @@ def info(path: str | Path | Place, *, level: int = 0, axes: str | None = None) -
     volume = open_volume(path, level=level, axes=axes)
     array, space = volume.array, volume.space
     attributes = dict(open_node(as_place(path), volume.url).attrs)
+    levels = _levels(path, volume, axes)
     return {
         "url": volume.url,
         "level": volume.level,
@@ -50,7 +53,8 @@ def info(path: str | Path | Place, *, level: int = 0, axes: str | None = None) -
         "voxel_size": list(space.voxel_size),
         "unit": space.unit,
         "translation": list(space.translation),
-        "levels": _levels(path, volume, axes),
+        "georeference": _georeference(attributes, space.voxel_size, levels[0]["voxel_size"]),
+        "levels": levels,
         "classes": read_classes(attributes),
         "bytes": math.prod(array.shape) * volume.dtype.itemsize,
         **_stored(volume),
@@ -65,6 +69,23 @@ def _levels(path: str | Path | Place, volume: Volume, axes: str | None) -> list[
         size = list(other.space.voxel_size)
         found.append({"path": name, "shape": list(other.array.shape), "voxel_size": size})
     return found
+
+
+def _georeference(
+    attributes: dict[str, Any], voxel_size: Sequence[float], finest: Sequence[float]
+) -> dict[str, Any] | None:
+    """Describe where on Earth a level lies, by its voxel size and the one of level 0."""
+    geo = read_georeference(attributes)
+    if geo is None:
+        return None
+    level = geo.scaled([size / first for size, first in zip(voxel_size, finest, strict=True)])
+    return {
+        "name": geo.name,
+        "code": geo.code,
+        "crs": geo.crs,
+        "transform": list(level.transform),
+        "nodata": geo.nodata if geo.nodata is None or math.isfinite(geo.nodata) else str(geo.nodata),
+    }
 
 
 def _stored(volume: Volume) -> dict[str, Any]:

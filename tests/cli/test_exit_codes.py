@@ -96,3 +96,14 @@ def test_usage(capsys, arguments, code, said):
     out, err = capsys.readouterr()
     assert said in (out if code == 0 else err)
     assert (err if code == 0 else out) == ""
+
+
+@pytest.mark.parametrize(
+    "command", ["", "ingest", "info", "segment", "status", "rerun", "verify", "report", "model check"]
+)
+def test_help_is_laid_out_and_has_no_marks_left(command, capsys):
+    assert run([*command.split(), "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "\\b" not in said
+    assert "\b" not in said
+    assert "Example:\n" in said or command == ""

@@ -30,6 +30,7 @@ def test_a_plain_array(tmp_path):
         "voxel_size": [1.0, 1.0],
         "unit": None,
         "translation": [0.0, 0.0],
+        "georeference": None,
         "levels": [{"path": "", "shape": [13, 17, 3], "voxel_size": [1.0, 1.0]}],
         "classes": None,
         "bytes": 13 * 17 * 3 * 2,

@@ -25,6 +25,7 @@ from pipeline.errors import VolumeError
 from pipeline.geometry import Box, Grid
 from pipeline.store import PARTIAL
 from pipeline.volume.create import ArraySpec, default_shard, ensure_level, inner_chunk, publish, sync_tree
+from pipeline.volume.geo import georeference_attributes
 from pipeline.volume.ingest.source import Source
 from pipeline.volume.ingest.values import map_values
 from pipeline.volume.pyramid import build_pyramid, pyramid_bytes
@@ -85,6 +86,7 @@ def ingest(
     Raises:
         VolumeError: the output exists; settings that cannot be; voxels that cannot be read or have no class.
     """
+    geo = source.geo
     if classes is not None or values is not None or threshold is not None:
         mapped = map_values(source, classes=classes, values=values, threshold=threshold)
         source, classes = mapped, tuple(classes or (f"class {i}" for i in range(mapped.count)))
@@ -101,7 +103,8 @@ def ingest(
             threads=threads,
             progress=lambda done, _: tally.add(spec.nbytes + done - tally.done),
         )
-    publish(out, name=out.stem, axes=spec.axes, levels=levels, classes=classes)
+    place = None if geo is None else georeference_attributes(geo, shape=spec.shape)
+    publish(out, name=out.stem, axes=spec.axes, levels=levels, classes=classes, more=place)
     return Ingested(out, spec, tuple(levels), None if classes is None else tuple(classes))
 
 

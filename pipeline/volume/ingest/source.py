@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
 from pipeline.volume.boxes import read_box
+from pipeline.volume.geo import Georeference
 from pipeline.volume.opening import KINDS
 from pipeline.volume.space import Space, check_axes, check_one_time
 
@@ -28,6 +29,7 @@ class Source(Protocol):
         space: axes, voxel size, origin, unit; :func:`open_source` replaces it by what the user says.
         slab: spatial shape of the pieces that the file is decoded in (a strip, a tile, a whole slice): a read of a
             part costs as much as the whole piece. None where any box is cheap.
+        geo: where on Earth the voxels lie; None of an image that does not say it.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Source(Protocol):
     dtype: np.dtype[Any]
     space: Space
     slab: tuple[int, ...] | None
+    geo: Georeference | None = None
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Read a spatial box inside the image: ``(c, [z,] y, x)``, one channel where ``channels`` is None.

@@ -7,6 +7,7 @@ follows (thumbnail, mask) is left out, but a second one of the same shape is ref
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ import zarr
 from pipeline.errors import VolumeError
 from pipeline.volume.ingest.source import Source, array_source, unreadable
 from pipeline.volume.ingest.tiff_space import read_space
+
+PIECE_BYTES = 1 << 31
+"""Largest tile or strip, decoded, that is read: a small file can claim any size, and it is decoded whole."""
 
 MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
@@ -106,7 +110,9 @@ def _check_pages(tif: tifffile.TiffFile, name: str) -> None:
 
 
 def _check_complete(series: tifffile.TiffPageSeries, name: str) -> None:
-    """Refuse a file that ends before its voxels do: tifffile would read zeros there."""
+    """Refuse a file that ends, or lists fewer tiles or strips, before its voxels do: tifffile would read zeros."""
+    if series.dataoffset is None:
+        _check_pieces(series, name)
     for number, page in enumerate(series.pages):
         if page is None:
             raise VolumeError(f"{name}: page {number} of the image, counted from 0, is missing")
@@ -115,6 +121,23 @@ def _check_complete(series: tifffile.TiffPageSeries, name: str) -> None:
     if series.dataoffset is not None:
         size = series.keyframe.parent.filehandle.size
         _check_end(series.dataoffset + series.size * series.dtype.itemsize, size, name)
+
+
+def _check_pieces(series: tifffile.TiffPageSeries, name: str) -> None:
+    """Refuse tiles or strips that are missing or that no memory holds."""
+    keyframe = series.keyframe
+    size = math.prod(keyframe.chunks) * series.dtype.itemsize
+    if size > PIECE_BYTES:
+        raise VolumeError(
+            f"{name}: its tiles or strips have {size} bytes, and at most {PIECE_BYTES} are decoded at once;"
+            " save it with smaller tiles"
+        )
+    expected = math.prod(keyframe.chunked)
+    for page in series.pages:
+        if page is not None and not page.is_contiguous and len(page.dataoffsets) < expected:
+            raise VolumeError(
+                f"{name}: damaged: a page has {len(page.dataoffsets)} tiles or strips, not {expected}"
+            )
 
 
 def _check_end(end: int, size: int, name: str) -> None:

@@ -40,7 +40,14 @@ def read_space(tif: tifffile.TiffFile, axes: str, shape: Sequence[int], finest: 
         sizes = _tag_sizes(tif)
     if any(a not in sizes for a in axes):
         return Space.unscaled(axes)
-    space = _in_one_unit(axes, [sizes[a] for a in axes])
+    return level_space(_in_one_unit(axes, [sizes[a] for a in axes]), shape, finest)
+
+
+def level_space(space: Space, shape: Sequence[int], finest: Sequence[int]) -> Space:
+    """Return the space of a coarser level, of spatial shape ``shape``, from level 0's, of ``finest``.
+
+    Voxels grow by the real ratio of the shapes along each axis, and their centres move by half of what they grow.
+    """
     factors = [n / m for n, m in zip(finest, shape, strict=True)]
     half = [(f - 1) / 2 * s for f, s in zip(factors, space.voxel_size, strict=True)]
     size = tuple(s * f for s, f in zip(space.voxel_size, factors, strict=True))

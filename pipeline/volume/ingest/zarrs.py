@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ import numpy.typing as npt
 
 from pipeline.errors import OvertileError
 from pipeline.geometry import Box
+from pipeline.volume.geo import Georeference, read_georeference
 from pipeline.volume.ingest.source import Source, unreadable
+from pipeline.volume.node import as_place
 from pipeline.volume.opening import open_volume
 from pipeline.volume.space import Space
+from pipeline.volume.state import read_attributes
 from pipeline.volume.volume import Volume
 
 
@@ -32,6 +35,7 @@ class VolumeSource(Source):
     space: Space
     slab: tuple[int, ...] | None
     volume: Volume
+    geo: Georeference | None = field()  # not the default that Source has
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Read a spatial box: ``(c, [z,] y, x)``."""
@@ -58,4 +62,14 @@ def open_zarr(path: Path, *, axes: str | None, level: int) -> Source:
         space=volume.space,
         slab=tuple(volume.array.chunks[volume.axes.index(a)] for a in volume.space.axes),
         volume=volume,
+        geo=_georeference(path, volume),
     )
+
+
+def _georeference(path: Path, volume: Volume) -> Georeference | None:
+    """Return where on Earth the level lies, where the image group tells it."""
+    geo = read_georeference(read_attributes(as_place(path)))
+    if geo is None or volume.level == 0:
+        return geo
+    finest = open_volume(path).space.voxel_size
+    return geo.scaled([size / first for size, first in zip(volume.space.voxel_size, finest, strict=True)])

@@ -1,0 +1,202 @@
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+import tifffile
+import zarr
+from PIL import Image
+from pyogrio.raw import read
+from runs import make_image, make_run
+from volumes import create_filled, save, small_spec
+
+import pipeline
+from pipeline.errors import InputError, VolumeError
+from pipeline.jobs import export as job
+from pipeline.volume import publish
+from pipeline.volume.geo import Georeference, georeference_attributes
+
+UTM = "EPSG:32618"
+
+
+def squares(shape=(150, 130)):
+    ids = np.zeros(shape, "u1")
+    ids[10:20, 30:50] = ids[60:70, 60:80] = 1  # the second lies over four chunks
+    ids[100, 100] = 1
+    return ids
+
+
+@pytest.fixture
+def result(tmp_path):
+    return make_run(tmp_path, squares())
+
+
+def bounds(path):
+    features = json.loads(path.read_text())["features"]
+    return sorted(shapely.geometry.shape(f["geometry"]).bounds for f in features)
+
+
+def test_polygons_of_a_run(tmp_path, result):
+    found = pipeline.export(result, tmp_path / "a.geojson")
+    assert found == {
+        "result": str(result),
+        "target": str(tmp_path / "a.geojson"),
+        "format": ".geojson",
+        "bytes": (tmp_path / "a.geojson").stat().st_size,
+        "classes": ["background", "cell"],
+        "crs": None,
+        "polygons": 3,
+    }
+    assert bounds(tmp_path / "a.geojson") == [(30, 10, 50, 20), (60, 60, 80, 70), (100, 100, 101, 101)]
+
+
+def test_options_of_polygons(tmp_path, result):
+    target = tmp_path / "a.geojson"
+    options = {"min_size": 2, "simplify": 0.5, "classes": ["glass", "nucleus"], "object_type": "detection"}
+    found = pipeline.export(result, target, threads=1, **options)
+    assert (found["polygons"], found["classes"]) == (2, ["glass", "nucleus"])
+    properties = json.loads(target.read_text())["features"][0]["properties"]
+    assert (properties["objectType"], properties["classification"]["name"]) == ("detection", "nucleus")
+    assert pipeline.export(result, tmp_path / "a.gpkg", min_size=2)["polygons"] == 2
+    assert len(read(tmp_path / "a.gpkg")[2]) == 2
+
+
+def test_pixels_are_those_of_level_0_of_the_image(tmp_path):
+    make_image(tmp_path / "image.zarr", (1100, 1000))
+    ids = squares((140, 130))
+    out = make_run(tmp_path, ids, level=1, region=((20, 160), (40, 170)))
+    pipeline.export(out, tmp_path / "a.geojson")
+    assert bounds(tmp_path / "a.geojson")[0] == (2 * (30 + 40), 2 * (10 + 20), 2 * (50 + 40), 2 * (20 + 20))
+    (tmp_path / "image.zarr").rename(tmp_path / "moved.zarr")
+    with pytest.raises(InputError, match=r"of level 1 of .*image\.zarr, which is needed"):
+        pipeline.export(out, tmp_path / "b.geojson")
+
+
+def test_pixels_of_a_region_need_no_image(tmp_path):
+    make_image(tmp_path / "image.zarr", (300, 300))
+    out = make_run(tmp_path, squares((140, 130)), region=((20, 160), (40, 170)))
+    (tmp_path / "image.zarr").rename(tmp_path / "moved.zarr")
+    pipeline.export(out, tmp_path / "a.geojson")
+    assert bounds(tmp_path / "a.geojson")[0] == (70, 30, 90, 40)
+
+
+def georeferenced(root, ids):
+    spec = small_spec(ids.shape, shard=(64, 64))
+    create_filled(root, spec, ids)
+    publish(root, name="a", axes="yx", levels=[("0", spec.space)], classes=["background", "road"])
+    geo = Georeference(UTM, (2.0, 0.0, 500000.0, 0.0, -2.0, 4000000.0), None)
+    group = zarr.open_group(str(root), mode="r+")
+    group.attrs.update(georeference_attributes(geo, shape=ids.shape))
+
+
+def test_a_georeferenced_map_leaves_in_its_coordinate_system(tmp_path):
+    georeferenced(tmp_path / "a.zarr", squares())
+    for ending in ("geojson", "gpkg", "tif"):
+        found = pipeline.export(tmp_path / "a.zarr", tmp_path / f"a.{ending}")
+        assert (found["crs"], found["format"]) == (UTM, f".{ending}")
+    expected = (500060.0, 4000000 - 40.0, 500100.0, 4000000 - 20.0)
+    assert bounds(tmp_path / "a.geojson")[0] == expected
+    assert json.loads((tmp_path / "a.geojson").read_text())["crs"]["properties"]["name"].endswith("EPSG::32618")
+    meta, _, geometry, _ = read(tmp_path / "a.gpkg")
+    assert meta["crs"] == UTM
+    assert sorted(g.bounds for g in shapely.from_wkb(geometry))[0] == expected
+    with rasterio.open(tmp_path / "a.tif") as raster:
+        np.testing.assert_array_equal(raster.read(1), squares())
+        assert raster.crs.to_epsg() == 32618
+
+
+def test_rasters_and_pictures(tmp_path, result):
+    found = pipeline.export(result, tmp_path / "a.OME.TIF")
+    assert (found["format"], "polygons" in found) == (".ome.tif", False)
+    with tifffile.TiffFile(tmp_path / "a.OME.TIF") as file:
+        np.testing.assert_array_equal(file.series[0].asarray(), squares())
+    pipeline.export(result, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (130 + 256, 150)
+
+
+def test_channels_of_probabilities_have_the_names_of_the_run(tmp_path):
+    values = np.zeros((2, 100, 90), "u1")
+    out = make_run(tmp_path, values, kind="probabilities")
+    pipeline.export(out, tmp_path / "a.ome.tif")
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        assert 'Name="cell"' in file.ome_metadata
+    with pytest.raises(InputError, match="polygons are made of class ids"):
+        pipeline.export(out, tmp_path / "a.geojson")
+
+
+def test_a_target_that_is_there_is_replaced_and_the_same_bytes_come(tmp_path, result):
+    target = tmp_path / "a.geojson"
+    target.write_text("old")
+    pipeline.export(result, target)
+    first = target.read_bytes()
+    pipeline.export(result, target, threads=1)
+    assert target.read_bytes() == first
+
+
+def test_listeners_are_told(tmp_path, result):
+    class Heard:
+        phases, done = [], []
+
+        def phase(self, name, total, unit):
+            self.phases.append((name, total, unit))
+
+        def progress(self, done, failed=0):
+            self.done.append(done)
+
+        def note(self, text):
+            raise AssertionError(text)
+
+    for ending in ("geojson", "png"):
+        pipeline.export(result, tmp_path / f"a.{ending}", listener=Heard())
+    assert Heard.phases == [("polygons", 1, "chunks"), ("export", 1, "file")]
+    assert Heard.done == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        ("a.shp", {}, r"one of \.geojson, \.gpkg, \.ome\.tif, \.ome\.tiff, \.tif, \.tiff, \.png"),
+        (".geojson", {}, "its ending names the format"),
+        ("none/a.png", {}, "there is no folder"),
+        ("folder.png", {}, "is a folder"),
+        ("out.zarr/a.png", {}, "lies in the result"),
+        ("s3://bucket/a.png", {}, "files on this machine"),
+        ("a.png", {"threads": 0}, "--threads 0"),
+        ("a.png", {"simplify": 1.0}, "--simplify: is for polygons"),
+        ("a.png", {"min_size": 1}, "--min-size: is for polygons"),
+        ("a.gpkg", {"min_size": 0}, "--min-size 0"),
+        ("a.gpkg", {"simplify": 0.0}, "--simplify 0.0"),
+        ("a.gpkg", {"object_type": "detection"}, "--object-type: is for .geojson"),
+        ("a.geojson", {"object_type": "cell"}, "is annotation or detection"),
+        ("a.tif", {}, "nothing says where on Earth"),
+    ],
+)
+def test_refusals_write_nothing(tmp_path, result, target, options, message):
+    (tmp_path / "folder.png").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    where = target if "://" in target else tmp_path / target
+    with pytest.raises(InputError, match=message):
+        pipeline.export(result, where, **options)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_is_not_complete_is_refused(tmp_path):
+    out = make_run(tmp_path, squares(), states={1: "failed"}, sealed=False)
+    for url in (out, out / "0"):
+        with pytest.raises(InputError, match="its run is not complete, so it has holes"):
+            pipeline.export(url, tmp_path / "a.geojson")
+
+
+def test_plain_arrays_and_what_is_none(tmp_path):
+    save(tmp_path / "a.zarr", squares(), "yx", chunks=64)
+    assert pipeline.export(tmp_path / "a.zarr", tmp_path / "a.geojson")["classes"] == []
+    with pytest.raises(VolumeError, match="no such file"):
+        pipeline.export(tmp_path / "none.zarr", tmp_path / "a.geojson")
+
+
+def test_a_geopackage_without_its_extra_is_refused_at_once(tmp_path, result, monkeypatch):
+    monkeypatch.setattr("pipeline.volume.export.geopackage.write", None)
+    with pytest.raises(InputError, match=r"overtile\[geo\]"):
+        job.export(result, tmp_path / "a.gpkg")
