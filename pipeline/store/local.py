@@ -15,6 +15,9 @@ from pipeline.store.place import Entry, Stat
 PARTIAL = ".partial"
 """Ending of a file that is being written; a leftover means that a process died there, and is harmless."""
 
+LINKS = 5
+"""How often a file is linked anew that another process removed as a leftover."""
+
 
 class LocalPlace:
     """A folder; made when the first object is stored in it.
@@ -64,11 +67,17 @@ class LocalPlace:
     def create(self, key: str, data: bytes) -> bool:
         """Store a file with its whole content at once, unless it is there already."""
         path = self.root / key
-        with _partial(path, data) as partial:
-            try:
-                os.link(partial, path)
-            except FileExistsError:
-                return False
+        for attempt in range(1, LINKS + 1):
+            with _partial(path, data) as partial:
+                try:
+                    os.link(partial, path)
+                except FileExistsError:
+                    return False
+                except FileNotFoundError:  # another process took it for a leftover of a dead one
+                    if attempt == LINKS:
+                        raise
+                    continue
+            break
         fsync(path.parent)
         return True
 

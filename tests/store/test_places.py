@@ -407,3 +407,24 @@ def test_absolute_addresses_mean_the_same_anywhere(tmp_path, monkeypatch):
 )
 def test_places_that_are_one_or_lie_inside_each_other(one, other, same):
     assert same_place(one, other) is same
+
+
+def test_a_creation_whose_file_was_taken_for_a_leftover_is_made_again(tmp_path, monkeypatch):
+    place, link, calls = LocalPlace(tmp_path), os.link, []
+
+    def removed(source, target):
+        calls.append(source)
+        if len(calls) < 3:
+            os.unlink(source)
+        link(source, target)
+
+    monkeypatch.setattr("pipeline.store.local.os.link", removed)
+    assert place.create("a", b"data")
+    assert len(calls) == 3
+    assert place.get("a") == b"data"
+    calls[:] = []
+    monkeypatch.setattr(
+        "pipeline.store.local.os.link", lambda source, target: (os.unlink(source), link(source, target))
+    )
+    with pytest.raises(FileNotFoundError):
+        place.create("b", b"data")
