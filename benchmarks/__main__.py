@@ -37,7 +37,8 @@ def main() -> None:
         place = arguments.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
         for name in arguments.names or [name for name in BENCHMARKS if name not in LONG]:
-            print(f"## {name}\n\n{BENCHMARKS[name].__doc__}\n\n{BENCHMARKS[name](place)}\n", flush=True)
+            what = (BENCHMARKS[name].__doc__ or "").partition("\n")[0]
+            print(f"## {name}\n\n{what}\n\n{BENCHMARKS[name](place)}\n", flush=True)
 
 
 if __name__ == "__main__":
