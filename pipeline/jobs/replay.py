@@ -14,7 +14,8 @@ from pipeline.config import SegmentJob
 from pipeline.errors import InputError
 from pipeline.jobs.listener import Listener, Silent
 from pipeline.jobs.planning import plan as make_plan
-from pipeline.jobs.segmentation import ARRAY, Segmentation
+from pipeline.jobs.recording import ARRAY
+from pipeline.jobs.segmentation import Segmentation
 from pipeline.run.folder import RunFolder
 from pipeline.run.ledger import Ledger
 from pipeline.run.records import DONE, STATES

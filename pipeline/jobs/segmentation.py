@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import platform
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,10 +13,10 @@ from pipeline.errors import DamageError, FailedChunksError, RunMismatchError
 from pipeline.jobs.listener import Listener
 from pipeline.jobs.place import place_attributes
 from pipeline.jobs.planning import differing_parts
+from pipeline.jobs.recording import ARRAY, now, run_details, segment_work
 from pipeline.jobs.stale import stale_chunks
-from pipeline.predict.forward import EngineSpec
 from pipeline.predict.plan import Plan
-from pipeline.predict.work import SegmentWork, SourceSpec
+from pipeline.predict.work import SegmentWork
 from pipeline.run.cluster import connect
 from pipeline.run.compact import compact, worth_compacting
 from pipeline.run.dispatch import Dispatcher, Outcome
@@ -31,14 +27,10 @@ from pipeline.run.ledger import Ledger
 from pipeline.run.records import DONE, STATES
 from pipeline.run.repair import reopen, take_back
 from pipeline.run.verify import METADATA, Verification, claims_hold, verify
-from pipeline.store import absolute
 from pipeline.volume import digest_bytes, ensure_level, is_published
 from pipeline.volume.ngff import image_attributes
 from pipeline.volume.pyramid import build_pyramid
 from pipeline.volume.state import KEY, set_attributes
-
-ARRAY = "0"
-"""Name of the array that chunks are written to: the finest level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +84,7 @@ class Segmentation:
         """
         plan, folder = self.plan, self.folder
         if not stale:
-            folder.begin(plan.identity, self.details())
+            folder.begin(plan.identity, run_details(plan))
         with folder.lease() as self._lease:
             ensure_level(folder.output, ARRAY, plan.array)
             self.ledger = self._open_ledger()
@@ -139,7 +131,7 @@ class Segmentation:
                 self.ledger.requeue(chunks, reason)
             self.ledger.sync()
         if parts:
-            self.folder.supersede(self.plan.identity, self.details())
+            self.folder.supersede(self.plan.identity, run_details(self.plan))
         return changed
 
     def _open_ledger(self) -> Ledger:
@@ -250,7 +242,7 @@ class Segmentation:
                 "metadata": digest_bytes(self.folder.output.at(ARRAY).get(METADATA)),
                 "fingerprint": self.plan.fingerprint,
                 "counts": self.ledger.counts(),
-                "sealed": _now(),
+                "sealed": now(),
             }
         )
 
@@ -283,48 +275,9 @@ class Segmentation:
             counts = self.ledger.counts()
             self.listener.progress(counts["done"] + counts["skipped"], counts["failed"])
 
-    def details(self) -> dict[str, Any]:
-        """Return what a run records beside its identity."""
-        plan = self.plan
-        return {
-            "kind": "segmentation",
-            "array": ARRAY,
-            "grid": {"shape": list(plan.grid.shape), "chunk": list(plan.grid.chunk)},
-            "settings": plan.job.model_dump(mode="json") | self._absolute_paths(),
-            "plan": plan.describe(),
-            "classes": list(plan.header.classes),
-            "versions": {name: _version(name) for name in ("overtile", "torch", "zarr", "distributed", "numpy")}
-            | {"python": platform.python_version()},
-            "created": _now(),
-        }
-
-    def _absolute_paths(self) -> dict[str, str]:
-        job = self.plan.job
-        return {name: absolute(getattr(job, name)) for name in ("input", "model", "output")}
-
     def work(self) -> SegmentWork:
         """Return the description of the work that each worker process gets."""
-        plan = self.plan
-        paths = self._absolute_paths()
-        source = SourceSpec(
-            paths["input"],
-            plan.volume.axes,
-            plan.volume.level,
-            plan.job.holes,
-            plan.region.start,
-        )
-        engine = EngineSpec(
-            paths["model"],
-            plan.model_digest,
-            plan.precision,
-            plan.device,
-            plan.batch,
-            plan.cluster.threads,
-            plan.tiling.turns,
-            plan.tiling.weighting,
-        )
-        array = f"{paths['output']}/{ARRAY}"
-        return SegmentWork(plan.fingerprint, source, array, plan.grid, plan.layout, engine, plan.output)
+        return segment_work(self.plan)
 
 
 def _by_reason(changed: Mapping[int, str]) -> dict[str, list[int]]:
@@ -333,14 +286,3 @@ def _by_reason(changed: Mapping[int, str]) -> dict[str, list[int]]:
     for chunk, reason in changed.items():
         found.setdefault(reason, []).append(chunk)
     return found
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -10,6 +10,7 @@ from pipeline.config import SegmentJob
 from pipeline.errors import DamageError, FailedChunksError, RunMismatchError, VolumeError
 from pipeline.jobs.listener import Silent
 from pipeline.jobs.planning import plan
+from pipeline.jobs.recording import run_details
 from pipeline.jobs.segmentation import Segmentation
 from pipeline.run.records import DONE, FAILED, Record
 from pipeline.run.status import status
@@ -82,7 +83,7 @@ def test_status_counts_the_voxels_of_what_is_done(job, output):
 )
 def test_a_run_killed_while_it_made_its_array_is_taken_up(job, output, left):
     run = Segmentation(plan(job), Silent())
-    run.folder.begin(run.plan.identity, run.details())
+    run.folder.begin(run.plan.identity, run_details(run.plan))
     (output / "0").mkdir(parents=True)
     for name in left:
         (output / "0" / name).write_bytes(b"{")
@@ -94,7 +95,7 @@ def test_a_run_killed_while_it_made_its_array_is_taken_up(job, output, left):
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json"])
 def test_something_else_in_the_place_of_the_array_is_refused_and_kept(job, output, content):
     run = Segmentation(plan(job), Silent())
-    run.folder.begin(run.plan.identity, run.details())
+    run.folder.begin(run.plan.identity, run_details(run.plan))
     (output / "0").mkdir(parents=True)
     (output / "0" / "zarr.json").write_bytes(content)
     with pytest.raises(VolumeError, match="in the way"), run.opened():

@@ -13,7 +13,8 @@ from pipeline.config import SegmentJob
 from pipeline.geometry import BlendLayout, Box, Reach, TileLayout
 from pipeline.jobs.listener import Silent
 from pipeline.jobs.planning import plan
-from pipeline.jobs.segmentation import ARRAY, Segmentation
+from pipeline.jobs.recording import ARRAY
+from pipeline.jobs.segmentation import Segmentation
 from pipeline.predict.engine import Engine, lean_layout
 
 NETWORKS = {

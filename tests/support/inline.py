@@ -13,7 +13,8 @@ from pipeline.config import SegmentJob
 from pipeline.errors import EnvironmentFaultError, OvertileError, StoreError
 from pipeline.jobs.listener import Silent
 from pipeline.jobs.planning import plan
-from pipeline.jobs.segmentation import ARRAY, Segmentation
+from pipeline.jobs.recording import ARRAY
+from pipeline.jobs.segmentation import Segmentation
 from pipeline.run.dispatch import Outcome
 from pipeline.run.folder import RunFolder
 from pipeline.run.journal import replay

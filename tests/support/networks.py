@@ -12,7 +12,8 @@ from pipeline.config import SegmentJob
 from pipeline.geometry import Box
 from pipeline.jobs.listener import Silent
 from pipeline.jobs.planning import plan
-from pipeline.jobs.segmentation import ARRAY, Segmentation
+from pipeline.jobs.recording import ARRAY
+from pipeline.jobs.segmentation import Segmentation
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.model.arithmetic import fix_arithmetic
 from pipeline.model.checkpoint import CheckpointHeader, Normalisation

@@ -1,0 +1,65 @@
+"""What a run records of itself when it begins, and what each worker process is given to do."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+from typing import Any
+
+from pipeline.predict.forward import EngineSpec
+from pipeline.predict.plan import Plan
+from pipeline.predict.work import SegmentWork, SourceSpec
+from pipeline.store import absolute
+
+ARRAY = "0"
+"""Name of the array that chunks are written to: the finest level."""
+
+
+def run_details(plan: Plan) -> dict[str, Any]:
+    """Return what a run records beside its identity, JSON-ready."""
+    return {
+        "kind": "segmentation",
+        "array": ARRAY,
+        "grid": {"shape": list(plan.grid.shape), "chunk": list(plan.grid.chunk)},
+        "settings": plan.job.model_dump(mode="json") | _absolute_paths(plan),
+        "plan": plan.describe(),
+        "classes": list(plan.header.classes),
+        "versions": {name: _version(name) for name in ("overtile", "torch", "zarr", "distributed", "numpy")}
+        | {"python": platform.python_version()},
+        "created": now(),
+    }
+
+
+def segment_work(plan: Plan) -> SegmentWork:
+    """Return the description of the work that each worker process gets."""
+    paths, volume = _absolute_paths(plan), plan.volume
+    source = SourceSpec(paths["input"], volume.axes, volume.level, plan.job.holes, plan.region.start)
+    engine = EngineSpec(
+        paths["model"],
+        plan.model_digest,
+        plan.precision,
+        plan.device,
+        plan.batch,
+        plan.cluster.threads,
+        plan.tiling.turns,
+        plan.tiling.weighting,
+    )
+    array = f"{paths['output']}/{ARRAY}"
+    return SegmentWork(plan.fingerprint, source, array, plan.grid, plan.layout, engine, plan.output)
+
+
+def now() -> str:
+    """Return the time, for people to read; nothing is decided by it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _absolute_paths(plan: Plan) -> dict[str, str]:
+    return {name: absolute(getattr(plan.job, name)) for name in ("input", "model", "output")}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
