@@ -8,10 +8,10 @@ from typing import Any
 from pipeline.config import IngestJob
 from pipeline.errors import InputError
 from pipeline.jobs.listener import Listener, Silent
+from pipeline.volume.copying import ingest as copy_in
 from pipeline.volume.info import info
-from pipeline.volume.ingest import ingest as copy_in
-from pipeline.volume.ingest import open_source
-from pipeline.volume.ingest.hdf5 import split_dataset
+from pipeline.volume.sources import Reading, open_source
+from pipeline.volume.sources.hdf5 import split_dataset
 
 MIB = 1 << 20
 
@@ -32,7 +32,8 @@ def ingest(job: IngestJob, *, listener: Listener | None = None) -> dict[str, Any
     """
     output = _check_output(job)
     with open_source(
-        job.source, axes=job.axes, voxel_size=job.voxel_size, unit=job.unit, level=job.level, holes=job.holes
+        job.source,
+        Reading(axes=job.axes, voxel_size=job.voxel_size, unit=job.unit, level=job.level, holes=job.holes),
     ) as source:
         copy_in(
             source,

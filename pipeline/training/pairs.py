@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.geometry import Box, Grid, mirror, visible_box
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.volume import Volume, open_volume
-from pipeline.volume.ingest.units import METRES
+from pipeline.volume.sources.units import METRES
 
 CELL = {2: 2048, 3: 256}
 """Longest edge of a sampled box in voxels, by number of spatial axes: bounds the memory of sampling."""

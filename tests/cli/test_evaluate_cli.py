@@ -81,7 +81,7 @@ def test_info_prints_one_document(maps, capsys):
     assert "there is no level 1" in capsys.readouterr().err
 
 
-def test_ingest_makes_a_volume(maps, capsys):
+def test_source_makes_a_volume(maps, capsys):
     np.save("a.npy", np.zeros((20, 30), "u2"))
     assert run(["ingest", "a.npy", "a.zarr", "--voxel-size", "2,2", "--unit", "nm"]) == 0
     shown = capsys.readouterr()

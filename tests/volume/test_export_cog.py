@@ -16,10 +16,11 @@ from volumes import create_filled, save, small_spec
 from pipeline.errors import EnvironmentFaultError, InputError, MissingChunkError, VolumeError
 from pipeline.geometry import Box
 from pipeline.volume import open_volume
+from pipeline.volume.copying import ingest
 from pipeline.volume.export import cog
 from pipeline.volume.export.cog import export_cog
 from pipeline.volume.geo import Georeference
-from pipeline.volume.ingest import ingest, open_source
+from pipeline.volume.sources import open_source
 
 REAL = Path(os.environ.get("OVERTILE_DATA", "../shared/data")) / "geotiff_io"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the test rasters are not in ../shared/data/geotiff_io")

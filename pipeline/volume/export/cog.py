@@ -28,8 +28,8 @@ from pipeline.errors import EnvironmentFaultError, InputError, VolumeError
 from pipeline.geometry import Box, Grid
 from pipeline.store import fsync
 from pipeline.volume.geo import Georeference
-from pipeline.volume.ingest.geotiff import check_whole
 from pipeline.volume.ngff import image_attributes
+from pipeline.volume.sources.geotiff import check_whole
 from pipeline.volume.space import Space
 from pipeline.volume.volume import Volume
 

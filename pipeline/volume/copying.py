@@ -26,10 +26,10 @@ from pipeline.geometry import Box, Grid
 from pipeline.store import PARTIAL
 from pipeline.volume.create import ArraySpec, default_shard, ensure_level, inner_chunk, publish, sync_tree
 from pipeline.volume.geo import georeference_attributes
-from pipeline.volume.ingest.source import Source
-from pipeline.volume.ingest.values import map_values
 from pipeline.volume.pyramid import build_pyramid, pyramid_bytes
 from pipeline.volume.shards import Piece, Tally, write_shards
+from pipeline.volume.sources.source import Source
+from pipeline.volume.sources.values import map_values
 from pipeline.volume.space import Space
 
 SLAB_BYTES = 1 << 30

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
-from pipeline.volume.ingest.images import open_image
-from pipeline.volume.ingest.source import Source, check_only_level, check_own_axes
-from pipeline.volume.ingest.tiff import open_tiff
+from pipeline.volume.sources.images import open_image
+from pipeline.volume.sources.reading import DEFAULT, Reading
+from pipeline.volume.sources.source import Source, check_only_level, check_own_axes
+from pipeline.volume.sources.tiff import open_tiff
 from pipeline.volume.space import Space
 
 _FORMATS = {
@@ -41,7 +42,7 @@ class SliceSource(Source):
     """A stack of files. A read opens, decodes and closes the files of its slices, one after the other.
 
     Attributes:
-        files: one file a slice, z = 0 first.
+        paths: one file a slice, z = 0 first.
     """
 
     name: str
@@ -50,7 +51,7 @@ class SliceSource(Source):
     dtype: np.dtype[Any]
     space: Space
     slab: tuple[int, ...] | None
-    files: tuple[Path, ...]
+    paths: tuple[Path, ...]
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Read a spatial box: ``(c, z, y, x)``."""
@@ -58,18 +59,18 @@ class SliceSource(Source):
         plane = Box(box.start[1:], box.stop[1:])
         out = np.empty((self.channels or 1, *box.shape), self.dtype)
         for z in range(first, last):
-            with _open(self.files[z]) as image:
+            with _open(self.paths[z]) as image:
                 if (image.shape, image.channels, image.dtype) != (self.shape[1:], self.channels, self.dtype):
-                    raise VolumeError(f"{self.files[z]}: it was changed while it was read; begin again")
+                    raise VolumeError(f"{self.paths[z]}: it was changed while it was read; begin again")
                 out[:, z - first] = image.read(plane)
         return out
 
     def where(self, voxel: Sequence[int]) -> str:
         """Say in which file a voxel is, and where."""
-        return f"{self.files[voxel[0]]} (slice {voxel[0]}), voxel {voxel[1]},{voxel[2]}"
+        return f"{self.paths[voxel[0]]} (slice {voxel[0]}), voxel {voxel[1]},{voxel[2]}"
 
 
-def open_slices(path: Path, *, axes: str | None, level: int) -> Source:
+def open_slices(path: Path, reading: Reading = DEFAULT) -> Source:
     """Open a folder of images, or the files that a pattern (``slices/*.png``) matches: ``zyx``, ``czyx`` if RGB.
 
     Files of a folder that are hidden or no images by their ending are left out.
@@ -78,7 +79,7 @@ def open_slices(path: Path, *, axes: str | None, level: int) -> Source:
         VolumeError: no images, or a slice that differs from the first one, which is named.
     """
     name = str(path)
-    check_only_level(level, where=name)
+    check_only_level(reading.level, where=name)
     files = list_slices(path)
     kind = _kind(files[0])
     for file in files[1:]:
@@ -89,7 +90,7 @@ def open_slices(path: Path, *, axes: str | None, level: int) -> Source:
                 " Name the ones to take by a pattern, as FOLDER/*.png"
             )
     _, shape, channels, dtype = kind
-    check_own_axes(axes, "zyx" if channels is None else "czyx", where=name)
+    check_own_axes(reading.axes, "zyx" if channels is None else "czyx", where=name)
     whole = (len(files), *shape)
     return SliceSource(name, whole, channels, np.dtype(dtype), Space.unscaled("zyx"), (1, *shape), tuple(files))
 
@@ -115,7 +116,7 @@ def natural_key(text: str) -> list[tuple[int, str]]:
 
 def _open(file: Path) -> Source:
     _, opener = _FORMATS[file.suffix.lower()]
-    return opener(file, axes=None, level=0)
+    return opener(file)
 
 
 def _kind(file: Path) -> _Kind:

@@ -21,8 +21,9 @@ import tifffile
 from pipeline.errors import InputError, VolumeError
 from pipeline.geometry import Box
 from pipeline.volume.geo import Georeference
-from pipeline.volume.ingest.source import Source, check_dtype, check_own_axes, unreadable
-from pipeline.volume.ingest.tiff import open_tiff
+from pipeline.volume.sources.reading import DEFAULT, Reading
+from pipeline.volume.sources.source import Source, check_dtype, check_own_axes, unreadable
+from pipeline.volume.sources.tiff import open_tiff
 from pipeline.volume.space import Space
 
 try:
@@ -105,15 +106,14 @@ def is_geotiff(path: Path) -> bool:
         return False
 
 
-def open_geotiff(path: Path, *, axes: str | None, level: int) -> Source:
+def open_geotiff(path: Path, reading: Reading = DEFAULT) -> Source:
     """Open one level of a GeoTIFF: ``yx``, ``cyx`` if it has several bands.
 
     A file without a coordinate reference system, or with several images, is opened as a plain TIFF.
 
     Args:
         path: the file.
-        axes: None, or what its axes are anyway.
-        level: 0 is the raster, 1 its first overview.
+        reading: what the user says; holds the axes where the file does not say them, and the level.
 
     Raises:
         VolumeError: damaged or cut off, no such level, voxels that are not numeric, other axes.
@@ -125,18 +125,18 @@ def open_geotiff(path: Path, *, axes: str | None, level: int) -> Source:
         check_whole(path)
         with open_raster(path, None) as raster:
             if raster.crs is None or len(raster.subdatasets) > 1:
-                return open_tiff(path, axes=axes, level=level)
+                return open_tiff(path, reading)
             overviews = raster.overviews(1)
-        if not 0 <= level <= len(overviews):
-            raise VolumeError(f"{name}: there is no level {level}; it has levels 0 to {len(overviews)}")
-        overview = level - 1 if level else None
+        if not 0 <= reading.level <= len(overviews):
+            raise VolumeError(f"{name}: there is no level {reading.level}; it has levels 0 to {len(overviews)}")
+        overview = reading.level - 1 if reading.level else None
         with open_raster(path, overview) as raster:
             source = _source(raster, path, overview)
     except VolumeError:
         raise
     except Exception as error:
         raise unreadable(name, error) from error
-    check_own_axes(axes, source.space.axes if source.channels is None else "cyx", where=name)
+    check_own_axes(reading.axes, source.space.axes if source.channels is None else "cyx", where=name)
     return source
 
 

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from pipeline.errors import OvertileError
 from pipeline.geometry import Box
 from pipeline.volume.geo import Georeference, read_georeference
-from pipeline.volume.ingest.source import Source, unreadable
 from pipeline.volume.node import as_place
 from pipeline.volume.opening import open_volume
+from pipeline.volume.sources.reading import DEFAULT, Reading
+from pipeline.volume.sources.source import Source, unreadable
 from pipeline.volume.space import Space
 from pipeline.volume.state import read_attributes
 from pipeline.volume.volume import Volume
@@ -47,13 +48,13 @@ class VolumeSource(Source):
             raise unreadable(self.name, error, f"voxels {box}") from error
 
 
-def open_zarr(path: Path, *, axes: str | None, level: int) -> Source:
+def open_zarr(path: Path, reading: Reading = DEFAULT) -> Source:
     """Open one level of a Zarr image.
 
     Raises:
         VolumeError: see :func:`pipeline.volume.opening.open_volume`.
     """
-    volume = open_volume(path, level=level, axes=axes)
+    volume = open_volume(path, level=reading.level, axes=reading.axes, holes=reading.holes)
     return VolumeSource(
         name=volume.url,
         shape=volume.shape,

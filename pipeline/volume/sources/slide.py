@@ -5,10 +5,10 @@ image are none of them and are left out. A tile that was never scanned, which ta
 pixel is, at level 0, is taken from the first of these that tells:
 
 1. ``MPP = 0.499`` in the description, as Aperio writes it: micrometres a pixel;
-2. OME-XML, or resolution tags in centimetres up to :data:`pipeline.volume.ingest.tiff_space.PRINT`;
+2. OME-XML, or resolution tags in centimetres up to :data:`pipeline.volume.sources.tiff_space.PRINT`;
 3. resolution tags in inches, up to :data:`INCH_LIMIT`: no printer and no flatbed scanner is as fine, a slide is.
 
-Nothing else is believed: a slide that tells nothing is refused by :func:`pipeline.volume.ingest.open_source`, unless
+Nothing else is believed: a slide that tells nothing is refused by :func:`pipeline.volume.sources.open_source`, unless
 the user says the voxel size. A level's pixel is level 0's times the real ratio of their shapes, along each axis.
 """
 
@@ -21,9 +21,10 @@ from pathlib import Path
 import tifffile
 
 from pipeline.errors import VolumeError
-from pipeline.volume.ingest.source import Source
-from pipeline.volume.ingest.tiff import open_tiff
-from pipeline.volume.ingest.tiff_space import level_space
+from pipeline.volume.sources.reading import DEFAULT, Reading
+from pipeline.volume.sources.source import Source
+from pipeline.volume.sources.tiff import open_tiff
+from pipeline.volume.sources.tiff_space import level_space
 from pipeline.volume.space import Space
 
 INCH_LIMIT = 2.0
@@ -51,13 +52,12 @@ def is_slide(path: Path) -> bool:
         return bool(tif.is_svs) or (len(finest.levels) > 1 and set(finest.axes) <= _PLANE)
 
 
-def open_slide(path: Path, *, axes: str | None, level: int) -> Source:
+def open_slide(path: Path, reading: Reading = DEFAULT) -> Source:
     """Open one resolution level of a slide: ``yxc`` in most, with the tiles as slab.
 
     Args:
         path: a file that :func:`is_slide` knows.
-        axes: axis names, where the file does not say them.
-        level: 0 is the finest.
+        reading: what the user says; holds the axes where the file does not say them, and the level.
 
     Returns:
         a source in micrometres; in unit voxels without a unit where the file does not tell the size of a pixel.
@@ -65,11 +65,11 @@ def open_slide(path: Path, *, axes: str | None, level: int) -> Source:
     Raises:
         VolumeError: damaged or cut off, no such level, colours that are not RGB.
     """
-    source = open_tiff(path, axes=axes, level=level)
+    source = open_tiff(path, reading)
     try:
         with tifffile.TiffFile(path) as tif:
             first = tif.series[0].keyframe
-            _check_colours(tif.series[0].levels[level].keyframe, str(path))
+            _check_colours(tif.series[0].levels[reading.level].keyframe, str(path))
             pixel = _description_size(first) or (None if source.space.unit else _inch_size(first))
             if pixel is not None and source.space.axes == "yx":
                 finest = Space("yx", pixel, (0.0, 0.0), "micrometer")

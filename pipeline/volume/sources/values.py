@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
-from pipeline.volume.ingest.source import Source
+from pipeline.volume.sources.source import Source
 from pipeline.volume.space import Space
 
 UNLABELLED = 255

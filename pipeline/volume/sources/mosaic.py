@@ -25,13 +25,11 @@ import numpy.typing as npt
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
 from pipeline.volume.geo import Georeference
-from pipeline.volume.ingest.geotiff import RasterSource, is_geotiff, open_geotiff, open_raster, read_window
-from pipeline.volume.ingest.slices import list_slices, open_slices
-from pipeline.volume.ingest.source import Source, check_only_level, unreadable
+from pipeline.volume.sources.geotiff import RasterSource, is_geotiff, open_geotiff, open_raster, read_window
+from pipeline.volume.sources.reading import DEFAULT, Reading
+from pipeline.volume.sources.slices import list_slices, open_slices
+from pipeline.volume.sources.source import Source, check_only_level, unreadable
 from pipeline.volume.space import Space
-
-ALIGNED = 1e-3
-"""Most that a corner of a file may lie off the corner of a voxel of the first one, in voxels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,46 +85,42 @@ class MosaicSource(Source):
         return f"{self.name}, voxel {int(voxel[0])},{int(voxel[1])}"
 
 
-def open_folder(path: Path, *, axes: str | None, level: int) -> Source:
+def open_folder(path: Path, reading: Reading = DEFAULT) -> Source:
     """Open a folder or a pattern: a mosaic if its first file is a GeoTIFF (and no z axis is asked for), else slices.
 
     Raises:
         VolumeError: no files, or files that do not fit together.
         InputError: rasters without rasterio.
     """
-    if "z" not in (axes or "").lower():
+    if "z" not in (reading.axes or "").lower():
         files = list_slices(path)
         if is_geotiff(files[0]):
-            return open_mosaic(files, name=str(path), axes=axes, level=level)
-    return open_slices(path, axes=axes, level=level)
+            return open_mosaic(files, reading, name=str(path))
+    return open_slices(path, reading)
 
 
-def open_mosaic(
-    files: Sequence[Path], *, name: str, axes: str | None = None, level: int = 0, tolerance: float = ALIGNED
-) -> Source:
+def open_mosaic(files: Sequence[Path], reading: Reading = DEFAULT, *, name: str) -> Source:
     """Open GeoTIFFs of one grid as one image: ``yx``, ``cyx`` if they have several bands.
 
     Args:
         files: the one that wins where several have a value comes first.
+        reading: what the user says; each file is placed at the nearest voxel, at most ``snap`` voxels off. There is
+            level 0 only: overviews of different files do not lie on one grid.
         name: what messages call the whole.
-        axes: None, or what its axes are anyway.
-        level: 0; overviews of different files do not lie on one grid.
-        tolerance: most that a corner of a file may lie off a voxel's corner, in voxels, below 0.5; each file is
-            placed at the nearest voxel.
 
     Raises:
         VolumeError: two files differ in CRS, bands, data type, nodata, voxel size or grid; or all cover the same
             voxels, so that only the first would be seen.
         InputError: rasterio is not installed.
     """
-    check_only_level(level, where=name)
-    assert 0 <= tolerance < 0.5, tolerance
+    check_only_level(reading.level, where=name)
+    assert 0 <= reading.snap < 0.5, reading.snap
     first, boxes = None, []
     for file in files:
-        piece = _open(file, axes)
+        piece = _open(file, reading)
         first = first or piece
         _check_alike(first, piece)
-        boxes.append(_place(first, piece, tolerance))
+        boxes.append(_place(first, piece, reading.snap))
     assert first is not None, "a mosaic has files"
     if len(boxes) > 1 and len(set(boxes)) == 1:
         raise VolumeError(
@@ -148,9 +142,9 @@ def open_mosaic(
     )
 
 
-def _open(file: Path, axes: str | None) -> RasterSource:
+def _open(file: Path, reading: Reading) -> RasterSource:
     """Read a file's header."""
-    with open_geotiff(file, axes=axes, level=0) as source:
+    with open_geotiff(file, reading) as source:
         if not isinstance(source, RasterSource):
             raise VolumeError(f"{file}: it has no coordinate reference system, as all files of a mosaic must")
         return source

@@ -13,8 +13,9 @@ from pipeline.config import IngestJob
 from pipeline.errors import InputError, VolumeError
 from pipeline.geometry import Box
 from pipeline.volume import Space, open_volume
-from pipeline.volume.ingest import hdf5, open_source
-from pipeline.volume.ingest.hdf5 import split_dataset
+from pipeline.volume.sources import hdf5, open_source
+from pipeline.volume.sources.hdf5 import split_dataset
+from pipeline.volume.sources.reading import Reading
 
 REAL = Path(os.environ.get("OVERTILE_DATA", "../shared/data")) / "vol3d"
 
@@ -31,7 +32,7 @@ def write(path, *, attributes=None, labels="", **datasets):
 
 
 def whole(path, **options):
-    with open_source(path, **options) as source:
+    with open_source(path, Reading(**options)) as source:
         return source.read(Box.of_shape(source.shape))
 
 
@@ -68,7 +69,7 @@ def test_axes_that_the_attributes_say(tmp_path, axes):
 def test_what_the_user_says_wins_over_the_attributes(tmp_path):
     data = numbers("zyx")
     path = write(tmp_path / "a.h5", raw=data, attributes={"axistags": axistags("zyx")})
-    with open_source(path, axes="cyx") as source:
+    with open_source(path, Reading(axes="cyx")) as source:
         assert source.channels == len(data)
 
 
@@ -109,9 +110,9 @@ def test_axes_that_nothing_says_are_asked_for(tmp_path, attributes, labels):
 )
 def test_voxel_size(tmp_path, axes, sizes, expected):
     path = write(tmp_path / "a.h5", raw=numbers(axes), attributes={"element_size_um": sizes})
-    with open_source(path, axes=axes) as source:
+    with open_source(path, Reading(axes=axes)) as source:
         assert source.space == expected
-    with open_source(path, axes=axes, voxel_size=(4,) * len(expected.axes), unit="nm") as source:
+    with open_source(path, Reading(axes=axes, voxel_size=(4,) * len(expected.axes), unit="nm")) as source:
         assert source.space == Space(expected.axes, (4.0,) * len(expected.axes), expected.translation, "nanometer")
 
 
@@ -196,7 +197,7 @@ def test_a_file_without_numbers_is_refused(tmp_path):
 
 def test_levels_are_refused(tmp_path):
     with pytest.raises(VolumeError, match="level 0 only"):
-        open_source(write(tmp_path / "a.h5", raw=numbers("yx")), level=1)
+        open_source(write(tmp_path / "a.h5", raw=numbers("yx")), Reading(level=1))
 
 
 def test_damaged_files_are_refused(tmp_path):
@@ -231,7 +232,7 @@ def test_many_threads_read_at_once(tmp_path):
     boxes = [
         Box((z, y, x), (z + 1, y + 20, x + 20)) for z in range(5) for y in range(0, 50, 9) for x in (0, 33, 70)
     ]
-    with open_source(tmp_path / "a.h5", axes="zyx") as source, ThreadPoolExecutor(4) as pool:
+    with open_source(tmp_path / "a.h5", Reading(axes="zyx")) as source, ThreadPoolExecutor(4) as pool:
         for box, voxels in zip(boxes, pool.map(source.read, boxes), strict=True):
             np.testing.assert_array_equal(voxels[0], data[box.slices])
 

@@ -16,11 +16,13 @@ from pipeline.cli.volumes import info_command
 from pipeline.errors import InputError, VolumeError
 from pipeline.geometry import Box
 from pipeline.volume import Space, open_volume
+from pipeline.volume.copying import ingest
 from pipeline.volume.geo import read_georeference
 from pipeline.volume.info import info
-from pipeline.volume.ingest import geotiff, ingest, open_source
-from pipeline.volume.ingest.mosaic import MosaicSource, open_mosaic
 from pipeline.volume.node import as_place
+from pipeline.volume.sources import geotiff, open_source
+from pipeline.volume.sources.mosaic import MosaicSource, open_mosaic
+from pipeline.volume.sources.reading import Reading
 from pipeline.volume.state import read_attributes
 
 REAL = Path(os.environ.get("OVERTILE_DATA", "../shared/data")) / "geotiff_io"
@@ -53,7 +55,7 @@ def whole(source):
 def check(path, level=0):
     """Compare a file, whole and in part, with what rasterio reads, and return the source."""
     overview = {"overview_level": level - 1} if level else {}
-    with open_source(path, level=level) as source, rasterio.open(path, **overview) as raster:
+    with open_source(path, Reading(level=level)) as source, rasterio.open(path, **overview) as raster:
         expected = raster.read()
         np.testing.assert_array_equal(whole(source), expected)
         part = Box(tuple(n // 3 for n in source.shape), tuple(-(-2 * n // 3) for n in source.shape))
@@ -115,7 +117,7 @@ def test_overviews_are_levels(tmp_path):
     assert [check(path, level).shape for level in range(3)] == [(210, 270), (105, 135), (53, 68)]
     assert check(path, 1).space == Space("yx", (0.5, 1.0), (0.0, 0.0), "meter")
     with pytest.raises(VolumeError, match="no level 3; it has levels 0 to 2"):
-        open_source(path, level=3)
+        open_source(path, Reading(level=3))
 
 
 def test_a_palette_is_read_as_class_ids(tmp_path):
@@ -135,7 +137,7 @@ def test_threads_read_at_once(tmp_path):
     assert source.idle.empty()
 
 
-def test_ingest_keeps_the_place_at_every_level(tmp_path):
+def test_source_keeps_the_place_at_every_level(tmp_path):
     path = save(tmp_path / "a.tif", np.tile(NOISE, (1, 10, 10)), nodata=255, crs="EPSG:2949")
     with open_source(path) as source:
         ingest(source, tmp_path / "a.zarr", shard=(256, 256))
@@ -150,7 +152,7 @@ def test_ingest_keeps_the_place_at_every_level(tmp_path):
         "nodata": 255.0,
     }
     assert info(tmp_path / "a.zarr", level=1)["georeference"]["transform"] == [0.5, 0, 1000.25, 0, -0.5, 2000.5]
-    with open_source(tmp_path / "a.zarr") as again, open_source(tmp_path / "a.zarr", level=1) as coarse:
+    with open_source(tmp_path / "a.zarr") as again, open_source(tmp_path / "a.zarr", Reading(level=1)) as coarse:
         assert again.geo == geo
         assert coarse.geo == geo.scaled((2, 1))  # the pyramid joins the shorter side first
 
@@ -184,7 +186,7 @@ def test_without_a_crs_it_is_a_plain_tiff(tmp_path):
 def test_several_images_in_a_file_are_a_plain_tiff(tmp_path):
     path = save(tmp_path / "a.tif", NOISE[:1])
     save(path, NOISE[1:2], APPEND_SUBDATASET="YES")
-    with open_source(path, axes="zyx") as source:
+    with open_source(path, Reading(axes="zyx")) as source:
         np.testing.assert_array_equal(whole(source), NOISE[np.newaxis, :2])
 
 
@@ -218,7 +220,7 @@ def test_numbers_that_are_none_of_a_volume(tmp_path):
 
 def test_other_axes_are_refused(tmp_path):
     with pytest.raises(VolumeError, match="its axes are cyx"):
-        open_source(save(tmp_path / "a.tif"), axes="yxc")
+        open_source(save(tmp_path / "a.tif"), Reading(axes="yxc"))
 
 
 def test_damage_that_the_library_finds(tmp_path, monkeypatch):
@@ -226,7 +228,7 @@ def test_damage_that_the_library_finds(tmp_path, monkeypatch):
     monkeypatch.setattr(geotiff, "check_whole", lambda path: None)
     path.write_bytes(path.read_bytes()[:90])
     with pytest.raises(VolumeError, match="cannot be read"):
-        geotiff.open_geotiff(path, axes=None, level=0)
+        geotiff.open_geotiff(path)
 
 
 def test_without_rasterio(tmp_path, monkeypatch):
@@ -320,13 +322,13 @@ def test_a_tolerance_places_files_at_the_nearest_voxel(tmp_path):
         save(tmp_path / "a.tif", NOISE[:, :40]),
         save(tmp_path / "b.tif", NOISE[:, 40:], transform=NORTH_UP @ Affine.translation(0.05, 39.95)),
     ]
-    with open_mosaic(files, name="m", tolerance=0.1) as source:
+    with open_mosaic(files, Reading(snap=0.1), name="m") as source:
         np.testing.assert_array_equal(whole(source), NOISE)
 
 
 def test_a_mosaic_has_one_level(tmp_path):
     with pytest.raises(VolumeError, match="level 0 only"):
-        open_source(pieces(tmp_path / "m", ((0, 0), (40, 90)), ((40, 0), (70, 90))), level=1)
+        open_source(pieces(tmp_path / "m", ((0, 0), (40, 90)), ((40, 0), (70, 90))), Reading(level=1))
 
 
 def test_a_scene_that_goes_away(tmp_path):
@@ -340,7 +342,7 @@ def test_a_scene_that_goes_away(tmp_path):
 def test_a_stack_of_rasters_is_asked_for_by_its_axes(tmp_path):
     save(tmp_path / "a.tif", NOISE[:1])
     save(tmp_path / "b.tif", NOISE[1:2])
-    with open_source(tmp_path, axes="zyx") as source:
+    with open_source(tmp_path, Reading(axes="zyx")) as source:
         np.testing.assert_array_equal(whole(source), NOISE[np.newaxis, :2])
 
 
@@ -363,7 +365,7 @@ def test_real_scenes_on_nearly_the_same_grid():
     expected[:, :781, 407:] = second
     part = expected[:, 2:, :779]
     np.copyto(part, first, where=first.any(axis=0))
-    with open_mosaic(files, name="scenes", tolerance=0.1) as source:
+    with open_mosaic(files, Reading(snap=0.1), name="scenes") as source:
         assert isinstance(source, MosaicSource)
         np.testing.assert_array_equal(whole(source), expected)
         assert source.geo.nodata == 0

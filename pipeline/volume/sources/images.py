@@ -18,7 +18,8 @@ from PIL.PngImagePlugin import PngImageFile
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
-from pipeline.volume.ingest.source import Source, check_only_level, check_own_axes, unreadable
+from pipeline.volume.sources.reading import DEFAULT, Reading
+from pipeline.volume.sources.source import Source, check_only_level, check_own_axes, unreadable
 from pipeline.volume.space import Space
 
 PNG = (b"\x89PNG\r\n\x1a\n",)
@@ -71,14 +72,14 @@ class ImageSource(Source):
         return voxels[(slice(None), *box.slices)]
 
 
-def open_image(path: Path, *, axes: str | None, level: int) -> Source:
+def open_image(path: Path, reading: Reading = DEFAULT) -> Source:
     """Open a PNG or JPEG file: ``yx`` if it is grey, ``yxc`` if it is RGB.
 
     Raises:
         VolumeError: damaged, too large, an alpha channel that is not opaque, a palette, CMYK, 16 bits of RGB.
     """
     name = str(path)
-    check_only_level(level, where=name)
+    check_only_level(reading.level, where=name)
     with _open(path) as image:
         if image.width * image.height > LIMIT:
             raise VolumeError(
@@ -89,7 +90,7 @@ def open_image(path: Path, *, axes: str | None, level: int) -> Source:
         if image.mode in ("LA", "RGBA"):
             _check_opaque(image, name)
         shape = (image.height, image.width)
-    check_own_axes(axes, "yx" if channels is None else "yxc", where=name)
+    check_own_axes(reading.axes, "yx" if channels is None else "yxc", where=name)
     return ImageSource(name, shape, channels, dtype, Space.unscaled("yx"), shape, path)
 
 

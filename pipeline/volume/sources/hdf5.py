@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InputError, VolumeError
-from pipeline.volume.ingest.source import Source, array_source, check_only_level, unreadable
 from pipeline.volume.opening import KINDS
+from pipeline.volume.sources.reading import DEFAULT, Reading
+from pipeline.volume.sources.source import Source, array_source, check_only_level, unreadable
 from pipeline.volume.space import Space
 
 try:
@@ -73,13 +74,12 @@ def split_dataset(path: str | Path) -> tuple[Path, str | None]:
     return Path(file), dataset
 
 
-def open_hdf5(path: Path, *, axes: str | None, level: int) -> Source:
+def open_hdf5(path: Path, reading: Reading = DEFAULT) -> Source:
     """Open a dataset of an HDF5 file; its chunks are the slab.
 
     Args:
         path: ``file.h5::/dataset``, or a file that holds exactly one numeric dataset.
-        axes: names of the dataset's axes, where its attributes do not say them.
-        level: 0; there are no others.
+        reading: what the user says; holds the axes where the attributes of the dataset do not say them.
 
     Raises:
         InputError: the extra ``hdf5`` is not installed.
@@ -87,14 +87,14 @@ def open_hdf5(path: Path, *, axes: str | None, level: int) -> Source:
     """
     if h5py is None:
         raise InputError(f"{path}: HDF5 needs the extra 'hdf5'; install it: pip install 'overtile[hdf5]'")
-    check_only_level(level, where=str(path))
+    check_only_level(reading.level, where=str(path))
     place, wanted = split_dataset(path)
     try:
         file = h5py.File(place, "r", locking="best-effort")
     except Exception as error:
         raise unreadable(str(place), error) from error
     try:
-        return _open_dataset(file, place, wanted, axes)
+        return _open_dataset(file, place, wanted, reading.axes)
     except Exception as error:
         file.close()
         if isinstance(error, VolumeError):

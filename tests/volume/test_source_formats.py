@@ -9,8 +9,9 @@ from volumes import numbers, save, save_ome
 from pipeline.errors import InputDamageError, MissingChunkError, VolumeError
 from pipeline.geometry import Box
 from pipeline.volume import Space
-from pipeline.volume.ingest import images, open_source
-from pipeline.volume.ingest.units import METRES, unit_name
+from pipeline.volume.sources import images, open_source
+from pipeline.volume.sources.reading import Reading
+from pipeline.volume.sources.units import METRES, unit_name
 
 GREY = (np.arange(20 * 30).reshape(20, 30) % 251).astype("u1")
 GREY16 = (np.arange(20 * 30).reshape(20, 30) * 109).astype("u2")
@@ -23,7 +24,7 @@ def alpha(voxels, value):
 
 
 def whole(path, **options):
-    with open_source(path, **options) as source:
+    with open_source(path, Reading(**options)) as source:
         return source.read(Box.of_shape(source.shape))
 
 
@@ -121,9 +122,9 @@ def test_an_image_has_its_own_axes_and_one_level(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "a.png")
     assert whole(tmp_path / "a.png", axes="YXC").shape == (3, 20, 30)
     with pytest.raises(VolumeError, match="its axes are yxc, not 'zyx'"):
-        open_source(tmp_path / "a.png", axes="zyx")
+        open_source(tmp_path / "a.png", Reading(axes="zyx"))
     with pytest.raises(VolumeError, match="no level 1; this format has level 0 only"):
-        open_source(tmp_path / "a.png", level=1)
+        open_source(tmp_path / "a.png", Reading(level=1))
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", ">u2", "i4", "f2", ">f8"])
@@ -131,7 +132,7 @@ def test_an_image_has_its_own_axes_and_one_level(tmp_path):
 def test_npy_is_exact_and_native(tmp_path, dtype, order):
     data = numbers("zyx", dtype)
     np.save(tmp_path / "a.npy", np.asarray(data, order=order))
-    with open_source(tmp_path / "a.npy", axes="zyx") as source:
+    with open_source(tmp_path / "a.npy", Reading(axes="zyx")) as source:
         assert (source.shape, source.channels, source.slab) == (data.shape, None, None)
         read = source.read(Box((1, 2, 3), (4, 5, 6)))
         assert read.dtype == source.dtype
@@ -143,7 +144,7 @@ def test_npy_is_exact_and_native(tmp_path, dtype, order):
 def test_npy_with_other_axes(tmp_path, axes, channels):
     data = numbers(axes)
     np.save(tmp_path / "a.npy", data)
-    with open_source(tmp_path / "a.npy", axes=axes) as source:
+    with open_source(tmp_path / "a.npy", Reading(axes=axes)) as source:
         assert source.channels == channels
     plain = numbers("yx")
     np.save(tmp_path / "b.npy", plain)
@@ -169,7 +170,7 @@ def test_npy_with_other_axes(tmp_path, axes, channels):
 def test_npy_that_is_no_volume_is_refused(tmp_path, array, axes, message):
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(VolumeError, match=message):
-        open_source(tmp_path / "a.npy", axes=axes)
+        open_source(tmp_path / "a.npy", Reading(axes=axes))
 
 
 def test_damaged_npy_is_refused(tmp_path):
@@ -180,14 +181,14 @@ def test_damaged_npy_is_refused(tmp_path):
         with pytest.raises(VolumeError, match="cannot be read"):
             open_source(tmp_path / "a.npy")
     with pytest.raises(VolumeError, match="level 0 only"):
-        open_source(tmp_path / "a.npy", level=2)
+        open_source(tmp_path / "a.npy", Reading(level=2))
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_plain_zarr(tmp_path, zarr_format):
     data = numbers("yxc")
     save(tmp_path / "a.zarr", data, zarr_format=zarr_format, chunks=(4, 6, 3))
-    with open_source(tmp_path / "a.zarr", axes="yxc") as source:
+    with open_source(tmp_path / "a.zarr", Reading(axes="yxc")) as source:
         assert (source.shape, source.channels, source.slab) == ((13, 17), 3, (4, 6))
     np.testing.assert_array_equal(whole(tmp_path / "a.zarr", axes="yxc"), np.moveaxis(data, -1, 0))
     with pytest.raises(VolumeError, match="--axes"):
@@ -197,7 +198,7 @@ def test_plain_zarr(tmp_path, zarr_format):
 def test_a_level_of_an_ome_zarr(tmp_path):
     levels = [numbers("zyx"), numbers("zyx")[:, ::2, ::2]]
     save_ome(tmp_path / "a.zarr", levels, "zyx", version="0.4")
-    with open_source(str(tmp_path / "a.zarr"), level=1) as source:
+    with open_source(str(tmp_path / "a.zarr"), Reading(level=1)) as source:
         assert source.channels is None
         assert source.space == Space("zyx", (2.0,) * 3, (10.0,) * 3, "micrometer")
     np.testing.assert_array_equal(whole(tmp_path / "a.zarr", level=1)[0], levels[1])
@@ -216,9 +217,9 @@ def test_holes_and_damage_of_a_zarr_are_errors(tmp_path):
 
 def test_what_the_user_says_of_voxels_wins(tmp_path):
     save_ome(tmp_path / "a.zarr", [numbers("zyx")], "zyx", version="0.5")
-    with open_source(tmp_path / "a.zarr", voxel_size=(50, 4, 4), unit="nm") as source:
+    with open_source(tmp_path / "a.zarr", Reading(voxel_size=(50, 4, 4), unit="nm")) as source:
         assert source.space == Space("zyx", (50.0, 4.0, 4.0), (10.0,) * 3, "nanometer")
-    with open_source(tmp_path / "a.zarr", voxel_size=(50, 4, 4)) as source:
+    with open_source(tmp_path / "a.zarr", Reading(voxel_size=(50, 4, 4))) as source:
         assert source.space.unit == "micrometer"
 
 
@@ -236,7 +237,7 @@ def test_what_the_user_says_of_voxels_wins(tmp_path):
 def test_voxel_sizes_that_cannot_be_are_refused(tmp_path, options, message):
     np.save(tmp_path / "a.npy", numbers("yx"))
     with pytest.raises(VolumeError, match=message):
-        open_source(tmp_path / "a.npy", **options)
+        open_source(tmp_path / "a.npy", Reading(**options))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello world", b"GIF89a"])

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import VolumeError
-from pipeline.volume.ingest.geotiff import is_geotiff, open_geotiff
-from pipeline.volume.ingest.hdf5 import MAGIC as HDF5
-from pipeline.volume.ingest.hdf5 import open_hdf5, split_dataset
-from pipeline.volume.ingest.images import JPEG, PNG, open_image
-from pipeline.volume.ingest.mosaic import open_folder
-from pipeline.volume.ingest.npy import MAGIC as NPY
-from pipeline.volume.ingest.npy import open_npy
-from pipeline.volume.ingest.slide import is_slide, open_slide
-from pipeline.volume.ingest.source import Source
-from pipeline.volume.ingest.tiff import MAGIC as TIFF
-from pipeline.volume.ingest.tiff import open_tiff
-from pipeline.volume.ingest.units import METRES, unit_name
-from pipeline.volume.ingest.zarrs import VolumeSource, open_zarr
+from pipeline.volume.sources.geotiff import is_geotiff, open_geotiff
+from pipeline.volume.sources.hdf5 import MAGIC as HDF5
+from pipeline.volume.sources.hdf5 import open_hdf5, split_dataset
+from pipeline.volume.sources.images import JPEG, PNG, open_image
+from pipeline.volume.sources.mosaic import open_folder
+from pipeline.volume.sources.npy import MAGIC as NPY
+from pipeline.volume.sources.npy import open_npy
+from pipeline.volume.sources.reading import DEFAULT, Reading
+from pipeline.volume.sources.slide import is_slide, open_slide
+from pipeline.volume.sources.source import Source
+from pipeline.volume.sources.tiff import MAGIC as TIFF
+from pipeline.volume.sources.tiff import open_tiff
+from pipeline.volume.sources.units import METRES, unit_name
+from pipeline.volume.sources.zarrs import open_zarr
 
 Opener = Callable[..., Source]
 
@@ -33,7 +34,7 @@ class Format:
     Attributes:
         label: what it is, for messages.
         magic: how its files begin, in bytes.
-        open: called as ``open(path, axes=..., level=...)``.
+        open: called as ``open(path, reading)``.
         fits: says of a file that begins so whether it is of this format; None if every such file is. May fail where the
             file is damaged.
         sized: whether a file that does not tell its voxel size is refused, unless the user says it.
@@ -65,23 +66,14 @@ _SLICES = Format("slices or scenes", (), open_folder)
 
 def open_source(
     path: str | Path,
-    *,
-    axes: str | None = None,
-    voxel_size: tuple[float, ...] | None = None,
-    unit: str | None = None,
-    level: int = 0,
-    holes: str = "error",
+    reading: Reading = DEFAULT,
 ) -> Source:
     """Open an image of any supported format, lazily.
 
     Args:
         path: a file (PNG, JPEG, slide, TIFF, ``.npy``, HDF5), ``file.h5::/dataset``, a Zarr, a folder of slices or a
             pattern that matches slices.
-        axes: axis names, where the file does not say them (``"zyx"``).
-        voxel_size: extent of a voxel along each spatial axis; in place of what the file says.
-        unit: unit of ``voxel_size`` (``"nm"``, ``"micrometer"``); None keeps what the file says.
-        level: resolution level to read, 0 is the finest.
-        holes: what a stored chunk that is missing from a Zarr means, ``"error"`` or ``"background"``.
+        reading: what the user says of it.
 
     Raises:
         VolumeError: missing, of no supported format, damaged, ambiguous, a size that fits no voxel, a slide that tells
@@ -89,12 +81,10 @@ def open_source(
         InputError: a format whose extra is not installed.
     """
     form = _format(path)
-    source = form.open(Path(path), axes=axes, level=level)
-    if isinstance(source, VolumeSource):
-        source.volume = replace(source.volume, holes=holes)
+    source = form.open(Path(path), reading)
     try:
-        _override(source, voxel_size, unit)
-        if form.sized and voxel_size is None:
+        _override(source, reading.voxel_size, reading.unit)
+        if form.sized and reading.voxel_size is None:
             _check_sized(source)
     except VolumeError:
         source.close()

@@ -9,8 +9,9 @@ from volumes import numbers
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
 from pipeline.volume import Space
-from pipeline.volume.ingest import open_source
-from pipeline.volume.ingest.tiff_space import read_space
+from pipeline.volume.sources import open_source
+from pipeline.volume.sources.reading import Reading
+from pipeline.volume.sources.tiff_space import read_space
 
 NOISE = np.random.default_rng(0).integers(0, 60_000, (5, 70, 90)).astype("u2")
 RGB = np.random.default_rng(1).integers(0, 255, (70, 90, 3)).astype("u1")
@@ -18,7 +19,7 @@ RGB = np.random.default_rng(1).integers(0, 255, (70, 90, 3)).astype("u1")
 
 def check(path, expected, **options):
     """Read a file whole and in part, and return what is known of it."""
-    with open_source(path, **options) as source:
+    with open_source(path, Reading(**options)) as source:
         box = Box.of_shape(source.shape)
         np.testing.assert_array_equal(source.read(box), expected)
         part = Box(tuple(n // 3 for n in source.shape), tuple(-(-2 * n // 3) for n in source.shape))
@@ -112,7 +113,7 @@ def test_levels_of_a_pyramid(tmp_path):
     assert shape == (35, 45)
     assert space == Space("yx", (0.5, 1.0), (0.125, 0.25), "micrometer")
     with pytest.raises(VolumeError, match="no level 2; it has levels 0 to 1"):
-        open_source(tmp_path / "a.tif", level=2)
+        open_source(tmp_path / "a.tif", Reading(level=2))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def test_a_stack_that_lost_its_last_pages_is_refused(tmp_path, bigtiff):
     content = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(content[:cut])
     with pytest.raises(VolumeError, match="cut off: the page after page 3 is missing"):
-        open_source(tmp_path / "a.tif", axes="zyx")
+        open_source(tmp_path / "a.tif", Reading(axes="zyx"))
 
 
 @pytest.mark.parametrize("options", [{}, {"tile": (16, 16), "compression": "zlib"}, {"compression": "zlib"}])

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from pipeline.volume.ingest.units import METRES, unit_name
+from pipeline.volume.sources.units import METRES, unit_name
 from pipeline.volume.space import Space
 
 PRINT = 25.4

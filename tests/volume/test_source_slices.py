@@ -8,8 +8,9 @@ from PIL import Image
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
 from pipeline.volume import Space
-from pipeline.volume.ingest import open_source, slices
-from pipeline.volume.ingest.slices import natural_key
+from pipeline.volume.sources import open_source, slices
+from pipeline.volume.sources.reading import Reading
+from pipeline.volume.sources.slices import natural_key
 
 STACK = np.random.default_rng(0).integers(0, 255, (12, 20, 30)).astype("u1")
 COLOUR = np.random.default_rng(1).integers(0, 255, (12, 20, 30, 3)).astype("u1")
@@ -57,7 +58,7 @@ def test_a_pattern_takes_what_it_matches(tmp_path):
     write(folder, STACK[:3], ".png", name="mask{}")
     with open_source(f"{folder}/slice*.png") as source:
         assert source.shape == (12, 20, 30)
-    with open_source(folder / "**" / "mask[01].png", voxel_size=(50, 4, 4), unit="nm") as source:
+    with open_source(folder / "**" / "mask[01].png", Reading(voxel_size=(50, 4, 4), unit="nm")) as source:
         assert source.shape == (2, 20, 30)
         assert source.space == Space("zyx", (50, 4, 4), (0, 0, 0), "nanometer")
 
@@ -119,12 +120,12 @@ def test_a_damaged_slice_is_named(tmp_path):
 
 def test_slices_have_their_own_axes_and_one_level(tmp_path):
     folder = write(tmp_path / "a", STACK[:2], ".png")
-    with open_source(folder, axes="zyx") as source:
+    with open_source(folder, Reading(axes="zyx")) as source:
         assert source.shape == (2, 20, 30)
     with pytest.raises(VolumeError, match="its axes are zyx, not 'cyx'"):
-        open_source(folder, axes="cyx")
+        open_source(folder, Reading(axes="cyx"))
     with pytest.raises(VolumeError, match="level 0 only"):
-        open_source(folder, level=1)
+        open_source(folder, Reading(level=1))
 
 
 def test_places_without_slices_are_refused(tmp_path):

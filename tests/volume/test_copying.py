@@ -13,10 +13,11 @@ from volumes import files, numbers, save
 
 from pipeline.errors import MissingChunkError, VolumeError
 from pipeline.geometry import Box, Grid
-from pipeline.volume import Space, open_volume, pyramid, reduce
-from pipeline.volume.ingest import copying, ingest, open_source
-from pipeline.volume.ingest.copying import slab_shape
-from pipeline.volume.ingest.source import Source, array_source
+from pipeline.volume import Space, copying, open_volume, pyramid, reduce
+from pipeline.volume.copying import ingest, slab_shape
+from pipeline.volume.sources import open_source
+from pipeline.volume.sources.reading import Reading
+from pipeline.volume.sources.source import Source, array_source
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "em_isbi2012"
 
@@ -66,7 +67,7 @@ def test_every_format_is_copied_exactly(tmp_path, save_as, axes, data):
     save_as(tmp_path, data)
     (path,) = tmp_path.iterdir()
     out = tmp_path / "new" / "out.zarr"
-    with open_source(path, axes=axes) as source:
+    with open_source(path, Reading(axes=axes)) as source:
         expected = source.read(Box.of_shape(source.shape))
         done = ingest(source, out, shard=(8,) * len(source.shape))
         assert (done.spec.channels, done.spec.dtype) == (source.channels, source.dtype)
@@ -272,9 +273,9 @@ def test_broken_files_are_refused_before_anything_is_written(tmp_path):
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the ISBI 2012 slices are not in ../shared/data/em_isbi2012")
 def test_real_sections_and_their_labels(tmp_path):
-    with open_source(REAL / "image", voxel_size=(50, 4, 4), unit="nm") as source:
+    with open_source(REAL / "image", Reading(voxel_size=(50, 4, 4), unit="nm")) as source:
         ingest(source, tmp_path / "image.zarr")
-    with open_source(REAL / "label", voxel_size=(50, 4, 4), unit="nm") as source:
+    with open_source(REAL / "label", Reading(voxel_size=(50, 4, 4), unit="nm")) as source:
         done = ingest(source, tmp_path / "label.zarr", values={0: 1, 255: 0}, classes=("inside", "membrane"))
     assert done.spec.shape == (24, 512, 512)
     paths = [f"{z:02}.png" for z in range(24)]

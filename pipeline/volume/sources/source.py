@@ -30,6 +30,8 @@ class Source(Protocol):
         slab: spatial shape of the pieces that the file is decoded in (a strip, a tile, a whole slice): a read of a
             part costs as much as the whole piece. None where any box is cheap.
         geo: where on Earth the voxels lie; None of an image that does not say it.
+        levels: number of resolution levels that the file has.
+        files: addresses of the files that it is read from.
     """
 
     name: str
@@ -39,6 +41,12 @@ class Source(Protocol):
     space: Space
     slab: tuple[int, ...] | None
     geo: Georeference | None = None
+    levels: int = 1
+    files: tuple[str, ...] = ()
+
+    def files_below(self, box: Box) -> tuple[str, ...]:
+        """Return those of :attr:`files` that a read of a box depends on."""
+        return self.files
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Read a spatial box inside the image: ``(c, [z,] y, x)``, one channel where ``channels`` is None.

@@ -3,8 +3,8 @@ import pytest
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
-from pipeline.volume.ingest import map_values
-from pipeline.volume.ingest.source import array_source
+from pipeline.volume.sources import map_values
+from pipeline.volume.sources.source import array_source
 
 LABELS = np.array([[0, 255, 255], [255, 0, 255]], "u1")
 WHOLE = Box((0, 0), (2, 3))

@@ -18,8 +18,9 @@ import tifffile
 import zarr
 
 from pipeline.errors import VolumeError
-from pipeline.volume.ingest.source import Source, array_source, unreadable
-from pipeline.volume.ingest.tiff_space import read_space
+from pipeline.volume.sources.reading import DEFAULT, Reading
+from pipeline.volume.sources.source import Source, array_source, unreadable
+from pipeline.volume.sources.tiff_space import read_space
 
 PIECE_BYTES = 1 << 31
 """Largest tile or strip, decoded, that is read: a small file can claim any size, and it is decoded whole."""
@@ -30,13 +31,12 @@ _AXES = {"X": "x", "Y": "y", "Z": "z", "C": "c", "S": "c", "T": "t"}
 """What tifffile's axis codes are to us; S are the samples of a pixel. Others say nothing (I is any sequence)."""
 
 
-def open_tiff(path: Path, *, axes: str | None, level: int) -> Source:
+def open_tiff(path: Path, reading: Reading = DEFAULT) -> Source:
     """Open one resolution level of a TIFF file.
 
     Args:
         path: the file.
-        axes: axis names, where the file does not say them.
-        level: 0 is the finest.
+        reading: what the user says; holds the axes where the file does not say them, and the level.
 
     Raises:
         VolumeError: damaged or cut off, no such level, several positions, unknown axes, a palette.
@@ -45,7 +45,7 @@ def open_tiff(path: Path, *, axes: str | None, level: int) -> Source:
     tif: tifffile.TiffFile | None = None
     try:
         tif = tifffile.TiffFile(path)
-        return _open_level(tif, name, axes=axes, level=level)
+        return _open_level(tif, name, reading)
     except Exception as error:
         if tif is not None:
             tif.close()
@@ -54,13 +54,15 @@ def open_tiff(path: Path, *, axes: str | None, level: int) -> Source:
         raise unreadable(name, error) from error
 
 
-def _open_level(tif: tifffile.TiffFile, name: str, *, axes: str | None, level: int) -> Source:
+def _open_level(tif: tifffile.TiffFile, name: str, reading: Reading) -> Source:
     finest = _only_series(tif, name)
-    if not 0 <= level < len(finest.levels):
-        raise VolumeError(f"{name}: there is no level {level}; it has levels 0 to {len(finest.levels) - 1}")
-    series = finest.levels[level]
+    if not 0 <= reading.level < len(finest.levels):
+        raise VolumeError(
+            f"{name}: there is no level {reading.level}; it has levels 0 to {len(finest.levels) - 1}"
+        )
+    series = finest.levels[reading.level]
     _check_complete(series, name)
-    axes = axes or _own_axes(series, name)
+    axes = reading.axes or _own_axes(series, name)
     array, pieces, closing = _lazy(tif, series)
     source = array_source(name, array, axes, pieces=pieces, closing=closing)
     lengths = dict(zip(axes.lower(), finest.shape, strict=True))

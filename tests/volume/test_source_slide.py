@@ -13,8 +13,9 @@ from pipeline.config import IngestJob
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
 from pipeline.volume import Space, open_volume
-from pipeline.volume.ingest import open_source
-from pipeline.volume.ingest.slide import is_slide
+from pipeline.volume.sources import open_source
+from pipeline.volume.sources.reading import Reading
+from pipeline.volume.sources.slide import is_slide
 
 APERIO = "Aperio Image Library v11.2.1\r\n300x200 (32x48) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990|Left = 25.69"
 TILE = (32, 48)
@@ -62,7 +63,7 @@ def reference(path, level):
 def check_level(path, level, **options):
     """Compare a level with tifffile, whole and in parts, and return its space."""
     expected = reference(path, level)
-    with open_source(path, level=level, **options) as source:
+    with open_source(path, Reading(level=level, **options)) as source:
         assert (source.shape, source.channels, source.dtype) == (expected.shape[1:], 3, np.dtype("u1"))
         np.testing.assert_array_equal(source.read(Box.of_shape(source.shape)), expected)
         part = Box(tuple(n // 3 for n in source.shape), tuple(n // 3 + 20 for n in source.shape))
@@ -79,7 +80,7 @@ def test_levels_of_an_aperio_slide(tmp_path, compression):
     assert space.voxel_size == pytest.approx((4 * 0.499, 4 * 0.499))
     assert space.translation == pytest.approx((1.5 * 0.499, 1.5 * 0.499))
     with pytest.raises(VolumeError, match="no level 3; it has levels 0 to 2"):
-        open_source(path, level=3)
+        open_source(path, Reading(level=3))
 
 
 @pytest.mark.parametrize("subifds", [False, True])
@@ -92,7 +93,7 @@ def test_levels_of_a_generic_pyramid(tmp_path, subifds, compression):
 
 def test_a_level_is_as_large_as_level_0_to_the_rounding_of_its_shape(tmp_path):
     path = write_svs(tmp_path / "a.svs", factors=(1, 7))
-    with open_source(path, level=1) as source:
+    with open_source(path, Reading(level=1)) as source:
         assert source.shape == (29, 43)
         assert source.space.voxel_size == pytest.approx((0.499 * 200 / 29, 0.499 * 300 / 43))
 
@@ -220,7 +221,7 @@ def test_a_level_that_is_whole_is_read_where_only_the_macro_image_is_cut(tmp_pat
     path = write_svs(tmp_path / "a.svs")
     expected = reference(path, 1)
     path.write_bytes(path.read_bytes()[:-1000])
-    with open_source(path, level=1) as source:
+    with open_source(path, Reading(level=1)) as source:
         np.testing.assert_array_equal(source.read(Box.of_shape(source.shape)), expected)
 
 
@@ -265,8 +266,8 @@ def test_real_slides(name, levels, options):
         pytest.skip(f"{path} is not here: real slides are no part of the repository")
     for level in range(levels):
         expected = reference(path, level)
-        with open_source(path, level=level, **options) as source:
+        with open_source(path, Reading(level=level, **options)) as source:
             np.testing.assert_array_equal(source.read(Box.of_shape(source.shape)), expected)
             assert source.space.voxel_size == ((0.5, 0.5) if options else (0.499, 0.499))
     with pytest.raises(VolumeError, match=f"it has levels 0 to {levels - 1}"):
-        open_source(path, level=levels, **options)
+        open_source(path, Reading(level=levels, **options))
