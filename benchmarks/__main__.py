@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import exactness, ledger, memory, million, real, soak
+from benchmarks import exactness, export, formats, ingest, ledger, memory, million, real, slide, soak
 
 BENCHMARKS = {
     "exactness": exactness.run,
@@ -15,6 +15,10 @@ BENCHMARKS = {
     "million": million.run,
     "isbi": real.run_isbi,
     "monuseg": real.run_monuseg,
+    "ingest": ingest.run,
+    "formats": formats.run,
+    "export": export.run,
+    "slide": slide.run,
     "soak": soak.run,
 }
 

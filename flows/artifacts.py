@@ -7,56 +7,32 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 from uuid import UUID
 
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from flows.board import Board, PrefectBoard
 from flows.logs import forward_logs, log
+from flows.rates import pace
+from flows.redact import redact, redact_all
 from pipeline.jobs.listener import Listener, Silent
 
 INTERVAL = 1.0
 """Seconds between two updates of an artifact, at least."""
 
+PICTURE_INTERVAL = 20.0
+"""Seconds between two updates of a picture, at least."""
+
 PATIENCE = 15.0
 """Seconds that the end of a job waits for a server that does not answer."""
-
-
-class Board(Protocol):
-    """Where progress is shown: the Prefect server, or a test."""
-
-    def create(self, key: str, percent: float, description: str) -> UUID:
-        """Show a new bar."""
-        ...
-
-    def update(self, bar: UUID, percent: float, description: str) -> None:
-        """Move a bar."""
-        ...
-
-
-class PrefectBoard:
-    """Shows progress as progress artifacts of the current flow run."""
-
-    def create(self, key: str, percent: float, description: str) -> UUID:
-        """Create the artifact."""
-        bar = create_progress_artifact(percent, key=key, description=description)
-        assert isinstance(bar, UUID)  # no coroutine: the flows are synchronous
-        return bar
-
-    def update(self, bar: UUID, percent: float, description: str) -> None:
-        """Update the artifact."""
-        update_progress_artifact(bar, percent, description=description)
 
 
 @dataclass(slots=True)
@@ -70,13 +46,30 @@ class _Bar:
     failed: int = 0
     shown: bool = False
     id: UUID | None = None
+    voxels: float = 0.0
+    began: float | None = None
+    first: int = 0
+
+    def move(self, done: int, failed: int) -> None:
+        """Take in how far the phase is; its speed counts from the first word of it, as a run may begin half done."""
+        if self.began is None:
+            self.began, self.first = time.monotonic(), done + failed
+        self.done, self.failed, self.shown = done, failed, False
 
     def percent(self) -> float:
         return min(100.0, 100.0 * self.done / self.total) if self.total else 100.0
 
     def text(self, subject: str) -> str:
         failed = f", {self.failed:,} failed" if self.failed else ""
-        return f"{self.done:,} of {self.total:,} {self.unit}{failed} · {subject}"
+        parts = [f"{self.done:,} of {self.total:,} {self.unit}{failed}", *self._pace(), subject]
+        return redact(" · ".join(parts))
+
+    def _pace(self) -> list[str]:
+        if self.began is None:
+            return []
+        worked = self.done + self.failed
+        left = max(0, self.total - worked)
+        return pace(worked - self.first, left, time.monotonic() - self.began, unit=self.unit, voxels=self.voxels)
 
 
 _WATCHER: ContextVar[Listener | None] = ContextVar("watcher", default=None)
@@ -110,6 +103,22 @@ class FlowListener:
         self._closing = False
         self._complained = False
         self._watcher = _WATCHER.get() or Silent()
+        self._picture: Callable[[], str] | None = None
+        self._picture_id: UUID | None = None
+        self._drawn = float("-inf")
+
+    def follow(self, *, voxels: float, picture: Callable[[], str]) -> None:
+        """Show speeds in voxels too, and a picture of the work that is drawn anew now and then.
+
+        Args:
+            voxels: of a unit of work, on average.
+            picture: gives a data URI; called from another thread.
+        """
+        with self._changed:
+            self._bars[-1].voxels = voxels
+            self._picture = picture
+            self._drawn = float("-inf")
+            self._changed.notify_all()
 
     def __enter__(self) -> Self:
         forward_logs()
@@ -134,8 +143,7 @@ class FlowListener:
     def progress(self, done: int, failed: int = 0) -> None:
         """Move the newest bar."""
         with self._changed:
-            bar = self._bars[-1]
-            bar.done, bar.failed, bar.shown = done, failed, False
+            self._bars[-1].move(done, failed)
             self._changed.notify_all()
             self._watcher.progress(done, failed)
 
@@ -155,6 +163,8 @@ class FlowListener:
                     bar.shown = True
             for bar, percent, text in content:
                 self._put(bar, percent, text)
+            if content or last:
+                self._draw(last=last)
             if last:
                 return
             with self._changed:
@@ -164,11 +174,25 @@ class FlowListener:
         return [bar for bar in self._bars if not bar.shown]
 
     def _put(self, bar: _Bar, percent: float, text: str) -> None:
-        try:
+        with self._spared():
             if bar.id is None:
                 bar.id = self._board.create(bar.key, percent, text)
             else:
                 self._board.update(bar.id, percent, text)
+
+    def _draw(self, *, last: bool) -> None:
+        if self._picture is None or not (last or time.monotonic() - self._drawn >= PICTURE_INTERVAL):
+            return
+        with self._spared():
+            key, text = f"{self._flow}-grid", redact(f"chunks by state · {self._subject}")
+            self._picture_id = self._board.draw(key, self._picture_id, self._picture(), text)
+        self._drawn = time.monotonic()
+
+    @contextmanager
+    def _spared(self) -> Iterator[None]:
+        """Let no failure of showing reach the work."""
+        try:
+            yield
         except Exception as error:  # whatever a client makes of a server that is not well
             if not self._complained:
                 log.warning("progress cannot be shown (%s: %s); the work goes on", type(error).__name__, error)
@@ -177,12 +201,18 @@ class FlowListener:
 
 def show_markdown(key: str, text: str) -> None:
     """Show a text, if the server takes it."""
-    _attempt(key, lambda: create_markdown_artifact(text, key=key))
+    _attempt(key, lambda: create_markdown_artifact(redact(text), key=key))
 
 
 def show_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
     """Show a table, if the server takes it."""
-    _attempt(key, lambda: create_table_artifact(rows, key=key, description=description))
+    _attempt(key, lambda: create_table_artifact(redact_all(rows), key=key, description=redact(description)))
+
+
+def show_link(key: str, place: str, text: str) -> None:
+    """Show a link to a file or an object, if the server takes it."""
+    link = place if "://" in place else Path(place).absolute().as_uri()
+    _attempt(key, lambda: create_link_artifact(redact(link), link_text=text, key=key, description=redact(place)))
 
 
 def _attempt(key: str, create: Callable[[], object]) -> None:

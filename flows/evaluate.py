@@ -9,12 +9,14 @@ from prefect.cache_policies import NO_CACHE
 
 import pipeline
 from flows.artifacts import FlowListener, show_table
+from flows.redact import redacted
 from flows.texts import class_rows
 from pipeline.config import EvaluateJob
 from pipeline.jobs.listener import Listener
 
 
 @flow(name="evaluate")
+@redacted
 def evaluate_flow(job: EvaluateJob) -> dict[str, Any]:
     """Measure a prediction against a target of the same shape.
 
@@ -32,6 +34,7 @@ def evaluate_flow(job: EvaluateJob) -> dict[str, Any]:
 
 
 @task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
+@redacted
 def evaluate(job: EvaluateJob, listener: Listener) -> dict[str, Any]:
     """Compare chunk by chunk, and add up."""
     return pipeline.evaluate(job, listener=listener)

@@ -1,17 +1,21 @@
-"""What a flow run says of chunks that failed: a table of them, and the commands that try them again."""
+"""What a flow run says of chunks that failed: a table of them, and what tries them again, ready to be pasted."""
 
 from __future__ import annotations
 
+import json
 import shlex
-from pathlib import Path
 from typing import Any
 
 from prefect.runtime import flow_run
 
 from flows.artifacts import show_markdown, show_table
+from pipeline.store import absolute
 
 SHOWN = 1000
 """Rows of the table at most."""
+
+DEPLOYMENT = "rerun-failed/rerun-failed"
+"""The deployment that goes on with a run."""
 
 
 def show_failures(found: dict[str, Any]) -> None:
@@ -28,6 +32,7 @@ def show_failures(found: dict[str, Any]) -> None:
             "position": each["position"],
             "attempts": each["attempts"],
             "error": each["error"],
+            "rerun": f"overtile rerun {shlex.quote(absolute(found['output']))} --chunks {each['position']}",
         }
         for each in found["failures"][:SHOWN]
     ]
@@ -44,7 +49,8 @@ def rerun_text(found: dict[str, Any], run_id: str | None) -> str:
         found: the run's status.
         run_id: of the flow run.
     """
-    output = shlex.quote(str(Path(found["output"]).absolute()))
+    place = absolute(found["output"])
+    output, parameters = shlex.quote(place), json.dumps({"output": place})
     return "\n".join(
         [
             f"### {found['failed']:,} of {found['total']:,} chunks failed",
@@ -53,7 +59,14 @@ def rerun_text(found: dict[str, Any], run_id: str | None) -> str:
             "",
             "```shell",
             f"overtile rerun {output}",
+            f"prefect deployment run {DEPLOYMENT} --params {shlex.quote(parameters)}",
             f"prefect flow-run retry {run_id}   # or the button Retry; a run of a deployment",
+            "```",
+            "",
+            f"In the form of the deployment `{DEPLOYMENT}` the parameters are",
+            "",
+            "```json",
+            json.dumps({"output": place}, indent=2),
             "```",
             "",
             f"`overtile status {output}` lists the failed chunks.",

@@ -9,12 +9,14 @@ from prefect.cache_policies import NO_CACHE
 
 import pipeline
 from flows.artifacts import FlowListener, show_markdown
+from flows.redact import redacted
 from flows.texts import facts
 from pipeline.config import IngestJob
 from pipeline.jobs.listener import Listener
 
 
 @flow(name="ingest")
+@redacted
 def ingest_flow(job: IngestJob) -> dict[str, Any]:
     """Bring an image into OME-Zarr. After an interruption, running it again goes on.
 
@@ -27,11 +29,13 @@ def ingest_flow(job: IngestJob) -> dict[str, Any]:
     with FlowListener("ingest", job.output) as listener:
         found = ingest(job, listener)
         shown = ("axes", "shape", "dtype", "voxel_size", "unit", "classes", "bytes")
-        show_markdown("ingest-volume", facts(job.output, {name: found[name] for name in shown}))
+        did = {"MB/s": found["ingest"]["mb_per_s"], "seconds": found["ingest"]["seconds"]}
+        show_markdown("ingest-volume", facts(job.output, {name: found[name] for name in shown} | did))
     return found
 
 
 @task(name="ingest", task_run_name="ingest", cache_policy=NO_CACHE)
+@redacted
 def ingest(job: IngestJob, listener: Listener) -> dict[str, Any]:
     """Copy the image, out of core."""
     return pipeline.ingest(job, listener=listener)

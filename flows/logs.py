@@ -10,6 +10,8 @@ from prefect.exceptions import MissingContextError
 from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 
+from flows.redact import Redaction, redact_logs
+
 log = logging.getLogger("overtile")
 
 LINES = 1000
@@ -24,6 +26,7 @@ class RunLog(APILogHandler):
 
     def __init__(self, limit: int = LINES) -> None:
         super().__init__()
+        self.addFilter(Redaction())
         self._limit = limit
         self._lines: Counter[str] = Counter()
 
@@ -46,9 +49,14 @@ def forward_logs() -> None:
     """See to it that the logger ``overtile`` reaches the runs' logs, from Prefect's own level on.
 
     May be called by every flow: there is one handler a process, and none where ``PREFECT_LOGGING_EXTRA_LOGGERS``
-    has put Prefect's own there already.
+    has put Prefect's own there already. Secrets are hidden in all of it, and in what Prefect says of the runs.
     """
+    redact_logs()
     if log.level == logging.NOTSET:
         log.setLevel(logging.getLogger("prefect").getEffectiveLevel())
-    if not any(isinstance(handler, APILogHandler) for handler in log.handlers):
+    handlers = [handler for handler in log.handlers if isinstance(handler, APILogHandler)]
+    if not handlers:
         log.addHandler(RunLog())
+    for handler in handlers:
+        if not any(isinstance(each, Redaction) for each in handler.filters):
+            handler.addFilter(Redaction())

@@ -7,10 +7,12 @@ from prefect.cache_policies import NO_CACHE
 
 import pipeline
 from flows.artifacts import show_markdown
+from flows.redact import redacted
 from flows.texts import facts
 
 
 @flow(name="report")
+@redacted
 def report_flow(output: str, target: str | None = None, metrics: str | None = None, out: str | None = None) -> str:
     """Make one self-contained HTML page of a run.
 
@@ -29,6 +31,7 @@ def report_flow(output: str, target: str | None = None, metrics: str | None = No
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE)
+@redacted
 def report(output: str, target: str | None, metrics: str | None, out: str | None) -> str:
     """Draw and write the page."""
     return str(pipeline.report(output, out=out, target=target, metrics=metrics))

@@ -7,13 +7,20 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from flows.artifacts import FlowListener
+from flows.artifacts import FlowListener, show_link, show_markdown
+from flows.events import announce
 from flows.failures import show_failures
+from flows.limits import gpu_slot
+from flows.logs import log
+from flows.texts import facts
 from pipeline.config import SegmentJob
-from pipeline.errors import FailedChunksError, OvertileError
-from pipeline.jobs.planning import plan
+from pipeline.errors import FailedChunksError, InputError, OvertileError, RunBusyError
+from pipeline.jobs.planning import REPLACEABLE, plan
+from pipeline.jobs.reporting import report
 from pipeline.jobs.segmentation import Segmentation
+from pipeline.reporting.overview import overview
 from pipeline.run.dispatch import Dispatcher
+from pipeline.run.folder import RunFolder
 from pipeline.run.status import status
 from pipeline.run.verify import Verification
 
@@ -43,12 +50,19 @@ class Session:
     A plain class, so that Prefect passes it from task to task as it is and looks at nothing inside. What the tasks
     return is small and JSON-ready. Regions are numbered from 1.
 
+    Args:
+        job: the settings.
+        regions: into how many regions the run is split; None for as many as its work is worth.
+        stale: whether to compute chunks again that were made from an input or a model that has changed since.
+
     Attributes:
         regions: into how many regions the run is split; known when it is planned.
     """
 
-    def __init__(self, job: SegmentJob, *, regions: int | None = None) -> None:
+    def __init__(self, job: SegmentJob, *, regions: int | None = None, stale: bool = False) -> None:
         self.regions = 0
+        self._stale = stale and RunFolder(job.output).exists
+        self._worked = False
         self._wanted = regions
         self._job = job
         self._stack = ExitStack()
@@ -66,6 +80,9 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        refused = isinstance(error, RunBusyError)  # the run is not over: another process is at it
+        if (isinstance(error, Exception) and not refused) or (error is None and self._worked):
+            announce(self._job.output, self._found_out(), error)
         self._stack.__exit__(kind, error, trace)
 
     def plan(self) -> dict[str, Any]:
@@ -74,7 +91,7 @@ class Session:
         Raises:
             InputError: refused; nothing was written.
         """
-        made = plan(self._job)
+        made = plan(self._job, replacing=REPLACEABLE if self._stale else frozenset())
         described = made.describe()
         self._run = Segmentation(made, self._listener)
         self._parts = made.grid.regions(self._wanted or region_count(described["seconds"], len(made.grid)))
@@ -87,12 +104,34 @@ class Session:
         Raises:
             RunMismatchError: the output belongs to another run, or another process is writing to it.
         """
-        found = self._stack.enter_context(self._run.opened())
+        found = self._stack.enter_context(self._run.opened(stale=self._stale))
         if found.lost:
             self._listener.note(f"{found.lost} finished chunks are gone from the store; they are computed again")
+        if found.stale:
+            self._listener.note(f"{len(found.stale)} finished chunks are stale; they are computed again")
         if found.sealed:
             self._listener.note(f"{self._run.output} is complete already: nothing to do")
-        return not found.sealed
+        self._worked = not found.sealed
+        return self._worked
+
+    @property
+    def masked(self) -> bool:
+        """Whether a mask restricts the run to a part of the image."""
+        return self._run.plan.mask is not None
+
+    def make_mask(self) -> dict[str, Any]:
+        """Make the mask, or check the one that is there, and skip what it leaves out; shows how much that is.
+
+        Raises:
+            RunMismatchError: the mask is another one than the run began with.
+            VolumeError: no foreground can be told.
+        """
+        self._run.make_mask()
+        found = self.status()
+        told = {name: found[name] for name in ("total", "skipped", "skipped_share")}
+        said = {name: found["mask"][name] for name in ("kind", "method", "reason", "foreground")}
+        show_markdown("segment-mask", facts(self._job.output, said | told))
+        return said | told
 
     def lacking(self) -> list[int]:
         """Return the numbers of the regions that have chunks which are neither done nor skipped."""
@@ -101,9 +140,14 @@ class Session:
 
     @contextmanager
     def workers(self) -> Iterator[None]:
-        """Have the workers that :meth:`predict` needs; they end with the block."""
+        """Have the workers that :meth:`predict` needs; they end with the block. GPUs are waited for."""
         callers = min(REGIONS_AT_ONCE, len(self.lacking()) or 1)
-        with self._run.workers(callers=callers) as self._dispatcher:
+        made = self._run.plan
+        with gpu_slot(made.device), self._run.workers(callers=callers) as self._dispatcher:
+            self._listener.follow(
+                voxels=made.region.size / len(made.grid),
+                picture=lambda: overview(self._run.ledger.states(), made.grid.counts),
+            )
             try:
                 yield
             except BaseException:
@@ -180,6 +224,22 @@ class Session:
         except FailedChunksError:
             show_failures(self.status())
             raise
+
+    def report(self) -> None:
+        """Make the run's page and show where it is; a page that cannot be made is no reason to fail."""
+        try:
+            page = report(self._job.output)
+        except Exception as error:  # whatever it is, the result is sealed
+            log.warning("the report cannot be made (%s: %s)", type(error).__name__, error)
+        else:
+            show_link("segment-report", page, "report.html")
+
+    def _found_out(self) -> dict[str, Any]:
+        """Return the run's status; nothing where there is no run."""
+        try:
+            return self.status()
+        except (InputError, OSError):
+            return {}
 
     def status(self) -> dict[str, Any]:
         """Return the run's status, as :func:`pipeline.status` gives it."""

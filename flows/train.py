@@ -9,12 +9,15 @@ from prefect.cache_policies import NO_CACHE
 
 import pipeline
 from flows.artifacts import FlowListener, show_markdown
+from flows.limits import gpu_slot
+from flows.redact import redacted
 from flows.texts import facts
 from pipeline.config import TrainJob
 from pipeline.jobs.listener import Listener
 
 
 @flow(name="train")
+@redacted
 def train_flow(job: TrainJob) -> dict[str, Any]:
     """Train a U-Net. Nothing is written before the end, so running it again begins anew.
 
@@ -34,6 +37,8 @@ def train_flow(job: TrainJob) -> dict[str, Any]:
 
 
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE)
+@redacted
 def train(job: TrainJob, listener: Listener) -> dict[str, Any]:
-    """Learn, and write the checkpoint."""
-    return pipeline.train(job, listener=listener)
+    """Learn, and write the checkpoint; a GPU is waited for."""
+    with gpu_slot(job.device):
+        return pipeline.train(job, listener=listener)

@@ -10,12 +10,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.config import CheckJob, ConvertJob, EvaluateJob, IngestJob, Pair, SegmentJob, TrainJob
+    from pipeline.config import (
+        CheckJob,
+        CollectionJob,
+        ConvertJob,
+        EvaluateJob,
+        IngestJob,
+        Pair,
+        SegmentJob,
+        TrainJob,
+    )
     from pipeline.errors import OvertileError
     from pipeline.jobs.check import check_model
+    from pipeline.jobs.collection import collect
     from pipeline.jobs.convert import convert
     from pipeline.jobs.evaluation import evaluate
     from pipeline.jobs.export import export
+    from pipeline.jobs.info import info
     from pipeline.jobs.ingest import ingest
     from pipeline.jobs.planning import plan
     from pipeline.jobs.replay import replay
@@ -25,10 +36,10 @@ if TYPE_CHECKING:
     from pipeline.run.repair import repair
     from pipeline.run.status import status
     from pipeline.run.verify import verify
-    from pipeline.volume.info import info
 
 _HOMES = {
     "CheckJob": "pipeline.config",
+    "CollectionJob": "pipeline.config",
     "ConvertJob": "pipeline.config",
     "EvaluateJob": "pipeline.config",
     "IngestJob": "pipeline.config",
@@ -37,10 +48,11 @@ _HOMES = {
     "SegmentJob": "pipeline.config",
     "TrainJob": "pipeline.config",
     "check_model": "pipeline.jobs.check",
+    "collect": "pipeline.jobs.collection",
     "convert": "pipeline.jobs.convert",
     "evaluate": "pipeline.jobs.evaluation",
     "export": "pipeline.jobs.export",
-    "info": "pipeline.volume.info",
+    "info": "pipeline.jobs.info",
     "ingest": "pipeline.jobs.ingest",
     "plan": "pipeline.jobs.planning",
     "repair": "pipeline.run.repair",
@@ -55,6 +67,7 @@ _HOMES = {
 
 __all__ = [
     "CheckJob",
+    "CollectionJob",
     "ConvertJob",
     "EvaluateJob",
     "IngestJob",
@@ -63,6 +76,7 @@ __all__ = [
     "SegmentJob",
     "TrainJob",
     "check_model",
+    "collect",
     "convert",
     "evaluate",
     "export",

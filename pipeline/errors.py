@@ -8,11 +8,13 @@
     │   ├── ModelError                a checkpoint or architecture that cannot be used
     │   ├── PlanError                 the job cannot be planned (chunk, tile, memory, channels ...)
     │   └── RunMismatchError          the output belongs to another run
+    │       └── RunBusyError          another process is writing to it
     ├── ChunkError                    one chunk failed; the others go on
     │   ├── MissingChunkError         a stored input chunk is not there
     │   ├── InputDamageError          stored bytes of the input do not decode
     │   └── NonFiniteError            NaN or infinity: in the input, or from the network
     ├── FailedChunksError          3  the run finished, but some chunks failed
+    ├── FailedVolumesError         3  the collection was gone through, but some volumes failed
     ├── DamageError                4  verification found damage
     ├── StoreError                 1  an object store does not answer; trying again may help
     └── EnvironmentFaultError      1  disk full, no permission ...: stopped, resumable
@@ -58,6 +60,10 @@ class RunMismatchError(InputError):
     """The output belongs to a run with another fingerprint, or another process is writing to it."""
 
 
+class RunBusyError(RunMismatchError):
+    """Another process is writing to the run; it is not to be disturbed."""
+
+
 class ChunkError(OvertileError):
     """One chunk failed; the others go on."""
 
@@ -76,6 +82,12 @@ class NonFiniteError(ChunkError):
 
 class FailedChunksError(OvertileError):
     """The run finished, but some chunks failed; they are listed and can be rerun."""
+
+    exit_code = 3
+
+
+class FailedVolumesError(OvertileError):
+    """Every volume of a collection was looked at, but some failed; they are listed."""
 
     exit_code = 3
 

@@ -43,9 +43,9 @@ def test_planning_imports_no_torch():
 
 def test_public_names():
     assert sorted(pipeline.__all__) == [
-        "CheckJob", "ConvertJob", "EvaluateJob", "IngestJob", "OvertileError", "Pair", "SegmentJob", "TrainJob",
-        "check_model", "convert", "evaluate", "export", "info", "ingest", "plan", "repair", "replay", "report", "rerun",
-        "segment", "status", "train", "verify",
+        "CheckJob", "CollectionJob", "ConvertJob", "EvaluateJob", "IngestJob", "OvertileError", "Pair", "SegmentJob",
+        "TrainJob", "check_model", "collect", "convert", "evaluate", "export", "info", "ingest", "plan", "repair",
+        "replay", "report", "rerun", "segment", "status", "train", "verify",
     ]  # fmt: skip
     assert all(getattr(pipeline, name) is not None for name in pipeline.__all__)
     assert set(dir(pipeline)) >= set(pipeline.__all__)

@@ -23,6 +23,7 @@ ORDER = (
     "info",
     "plan",
     "segment",
+    "collection",
     "status",
     "rerun",
     "verify",
@@ -31,6 +32,8 @@ ORDER = (
     "report",
     "train",
     "model",
+    "certs",
+    "doctor",
 )
 """The order in which ``--help`` lists commands: that in which work is done."""
 

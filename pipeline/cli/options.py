@@ -15,11 +15,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from pipeline.config import Job, load_job
 
@@ -138,6 +141,16 @@ class Console:
         self.rich.print(text, style=style, markup=False, soft_wrap=True)
 
 
+class _Rate(ProgressColumn):
+    """Millions of bytes a second, of phases that are counted in bytes."""
+
+    def render(self, task: Task) -> Text:
+        """Return the present rate."""
+        if task.fields["unit"] != "MiB" or not task.speed:
+            return Text("")
+        return Text(f"{task.speed * 1.048576:,.0f} MB/s")
+
+
 class TerminalListener:
     """Shows a job's phases as progress bars on a terminal, and as a line each anywhere else."""
 
@@ -160,6 +173,7 @@ class TerminalListener:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[unit]}{task.fields[failed]}"),
+                _Rate(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=self._console.rich,

@@ -165,6 +165,7 @@ def _plan_text(plan: dict[str, Any]) -> str:
     return table(
         [
             ("input", f"{plan['input']['url']}  {plan['input']['shape']} {plan['input']['dtype']}"),
+            ("voxels", _voxels(plan["resolution"])),
             ("output", f"{plan['output']['url']}  {plan['output']['shape']} {plan['output']['dtype']}"),
             ("chunks", f"{plan['chunks']} of {plan['chunk']}"),
             (
@@ -172,6 +173,7 @@ def _plan_text(plan: dict[str, Any]) -> str:
                 f"{plan['tiles']} of {plan['tile']}, network input {plan['tile_input']}, batch {plan['batch']}",
             ),
             *_tiling_rows(plan),
+            *_mask_rows(plan["mask"]),
             ("read", f"{size(plan['bytes_read'])} (decoded), {plan['read_amplification']} times the region"),
             ("written", f"{size(plan['bytes_written'])} (before compression)"),
             ("workers", f"{plan['workers']} x {plan['threads']} thread(s), {plan['device']}, {plan['precision']}"),
@@ -180,6 +182,15 @@ def _plan_text(plan: dict[str, Any]) -> str:
             ("run", plan["fingerprint"]),
         ]
     )
+
+
+def _voxels(resolution: dict[str, Any]) -> str:
+    """Say in which voxels the network sees the image."""
+    extent = " x ".join(f"{size:.4g}" for size in resolution["voxel_size"])
+    said = f"{extent} {resolution['unit']}" if resolution["unit"] else "of unknown size"
+    factor = " x ".join(f"{f:.4g}" for f in resolution["factor"])
+    made = f", each resampled from {factor} as they are read" if resolution["resampled"] else ""
+    return f"level {resolution['level']}, {said}{made}"
 
 
 def _tiling_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
@@ -191,16 +202,27 @@ def _tiling_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
     return rows + [("because", reason) for reason in plan["reasons"]] + turns
 
 
+def _mask_rows(mask: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Say what a mask leaves out, where one is used."""
+    if mask is None:
+        return []
+    skipped = mask["skipped"]
+    left_out = mask["known"] if skipped is None else f"{skipped} chunks ({mask['share']:.1%})"
+    return [("mask", f"{mask['kind']}, {mask['shape']}; skipped: {left_out} ({mask['reason']})")]
+
+
 def _status_text(found: dict[str, Any]) -> str:
+    planned = f", {size(found['predicted_memory'])} planned" if found["predicted_memory"] else ""
     rows = [
         ("state", found["state"]),
         ("chunks", ", ".join(f"{found[s]} {s}" for s in ("done", "failed", "skipped", "pending") if found[s])),
         ("stored", size(found["stored_bytes"])),
         ("time", split(found["seconds"])),
-        (
-            "memory",
-            f"{size(found['peak_memory'])} peak of a worker, {size(found['predicted_memory'] or 0)} planned",
-        ),
+        ("memory", f"{size(found['peak_memory'])} peak of a worker{planned}"),
+    ]
+    rows += [
+        ("skipped", f"{n} of {found['total']} chunks ({n / found['total']:.1%}): {reason}")
+        for reason, n in found["skipped_reasons"].items()
     ]
     if found["seams"]:
         rows.append(("seams", seams_text(found["seams"])))

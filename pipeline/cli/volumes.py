@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
 
 import pipeline
 from pipeline.cli.options import Console, TerminalListener, job_command, print_json
-from pipeline.cli.texts import size, table
+from pipeline.cli.texts import duration, size, table
 from pipeline.config import IngestJob
 
 
@@ -18,9 +19,10 @@ from pipeline.config import IngestJob
     example="overtile ingest 'slices/*.tif' stack.zarr --voxel-size 50,4,4 --unit nanometer",
 )
 def ingest_command(job: IngestJob, as_json: bool) -> None:
-    """Bring an image file, slices, an .npy file or a Zarr into OME-Zarr, out of core.
+    """Bring an image of any format into OME-Zarr, out of core. Running it again resumes: only what is lacking is done.
 
-    `values` (a map from value to class id) is for the job file alone.
+    Polygons become class ids on the grid of an image, with --like. `values` (a map from value to class id) is for the
+    job file alone.
     """
     console = Console()
     with TerminalListener(console) as listener:
@@ -28,8 +30,8 @@ def ingest_command(job: IngestJob, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    console.say(f"{job.output}: made of {job.source}", style="bold green")
     console.say(_info_text(found))
+    console.say(_made(job, found), style="bold green")
 
 
 @click.command("info")
@@ -38,7 +40,7 @@ def ingest_command(job: IngestJob, as_json: bool) -> None:
 @click.option("--axes", metavar="TEXT", help="names of the stored axes (cyx, zyx ...), where the store has none")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON document to stdout")
 def info_command(path: str, level: int, axes: str | None, as_json: bool) -> None:
-    r"""Say what a volume is: shape, axes, voxel size, how it is stored, and whether a stored chunk is missing.
+    r"""Say what a volume or an image file is: shape, axes, voxel size, how it is stored, whether a chunk is missing.
 
     \b
     Example:
@@ -52,19 +54,18 @@ def info_command(path: str, level: int, axes: str | None, as_json: bool) -> None
 
 
 def _info_text(found: dict[str, Any]) -> str:
-    missing, chunks = found["missing_chunks"], found["stored_chunks"]
-    version = f"OME-Zarr {found['ome_version']}, " if found["ome_version"] else ""
+    missing, chunks, in_zarr = found["missing_chunks"], found["stored_chunks"], found["zarr_format"] is not None
     holes = (
         f"{missing['count']:,} MISSING: {', '.join(missing['keys'])} ..." if missing["count"] else "none missing"
     )
     rows = [
         ("volume", found["url"]),
-        ("format", f"{version}Zarr v{found['zarr_format']}"),
+        ("format", _format(found)),
         ("shape", f"{_by(found['shape'])} ({found['axes']}) {found['dtype']}"),
         ("voxel", f"{_by(found['voxel_size'])} {found['unit'] or '(no unit)'} ({found['spatial_axes']})"),
         ("origin", f"{_by(found['translation'])} {found['unit'] or ''}".rstrip()),
-        ("chunks", _by(found["chunks"]) + (f" in shards of {_by(found['shards'])}" if found["shards"] else "")),
-        ("stored", f"{chunks:,} of {chunks + missing['count']:,} chunks, {holes}"),
+        ("chunks", _chunks(found)),
+        ("stored", f"{chunks:,} of {chunks + missing['count']:,} {'chunks' if in_zarr else 'files'}, {holes}"),
         ("size", f"{size(found['stored_bytes'])} stored, {size(found['bytes'])} decoded"),
         ("levels", ", ".join(f"{each['path'] or '/'}: {_by(each['shape'])}" for each in found["levels"])),
     ]
@@ -73,9 +74,35 @@ def _info_text(found: dict[str, Any]) -> str:
         nodata = "none" if geo["nodata"] is None else geo["nodata"]
         rows.append(("crs", f"{geo['name']} ({geo['code'] or 'no code'}), nodata {nodata}"))
         rows.append(("transform", ", ".join(f"{value:.12g}" for value in geo["transform"])))
+    if found["channel_names"]:
+        rows.append(("channels", ", ".join(found["channel_names"])))
     if found["classes"]:
         rows.append(("classes", ", ".join(f"{i} {name}" for i, name in enumerate(found["classes"]))))
     return table(rows)
+
+
+def _format(found: dict[str, Any]) -> str:
+    if found["zarr_format"] is None:
+        return str(found["format"])
+    version = f"OME-Zarr {found['ome_version']}, " if found["ome_version"] else ""
+    return f"{version}Zarr v{found['zarr_format']}"
+
+
+def _chunks(found: dict[str, Any]) -> str:
+    if found["chunks"] is None:
+        return "read in any pieces"
+    return _by(found["chunks"]) + (f" in shards of {_by(found['shards'])}" if found["shards"] else "")
+
+
+def _made(job: IngestJob, found: dict[str, Any]) -> str:
+    """Return the last line: what was made, how large it is, and how fast that went."""
+    did, voxels = found["ingest"], math.prod(found["shape"])
+    made = f"{job.output}: {voxels:,} voxels of {job.source}"
+    if not did["bytes"]:
+        return f"{made}, all of them there already"
+    earlier = f"; {did['resumed']} slabs were there already" if did["resumed"] else ""
+    rate = f"{did['bytes'] / 1e6:,.0f} MB read in {duration(did['seconds'])}, {did['mb_per_s']:,.0f} MB/s"
+    return f"{made}, {rate}{earlier}"
 
 
 def _by(values: list[Any]) -> str:

@@ -4,21 +4,26 @@ A job is loose at the edge (``"2048,2048"``, ``"4GiB"``, ``"0:1000,500:2500"``) 
 and every key that it does not know is refused with the nearest one that it does.
 """
 
+from pipeline.config.collection import CollectionJob
 from pipeline.config.load import explain, load_job
 from pipeline.config.models import ConvertJob, Pair, TrainJob
+from pipeline.config.reading import ReadingFields, reading_of
 from pipeline.config.segment import CheckJob, SegmentJob
 from pipeline.config.values import Job
 from pipeline.config.volumes import EvaluateJob, IngestJob
 
 __all__ = [
     "CheckJob",
+    "CollectionJob",
     "ConvertJob",
     "EvaluateJob",
     "IngestJob",
     "Job",
     "Pair",
+    "ReadingFields",
     "SegmentJob",
     "TrainJob",
     "explain",
     "load_job",
+    "reading_of",
 ]

@@ -27,7 +27,7 @@ def load_job(model: type[AnyJob], options: Mapping[str, Any], file: str | Path |
     Raises:
         InputError: the file is not readable, a key is unknown (the nearest known one is named), a value is wrong.
     """
-    values = _read(file) if file is not None else {}
+    values = read_document(file) if file is not None else {}
     values |= {key: value for key, value in options.items() if value is not None}
     for key in values:
         if key not in model.model_fields:
@@ -40,19 +40,30 @@ def load_job(model: type[AnyJob], options: Mapping[str, Any], file: str | Path |
         raise InputError(explain(error)) from error
 
 
-def explain(error: ValidationError) -> str:
-    """Return pydantic's findings as one readable sentence a finding."""
+def explain(error: ValidationError, *, option: str = "--{}") -> str:
+    """Return pydantic's findings as one readable sentence a finding.
+
+    Args:
+        error: what was found.
+        option: how a field is called, for its name.
+    """
     found = []
     for item in error.errors():
         place = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "tuple[")))
-        option = f"--{place.replace('_', '-')}" if place and "." not in place else place or "job"
+        name = place.replace("_", "-") if option.startswith("--") else place
+        called = option.format(name) if place and "." not in place else place or "job"
         given = "" if item["type"] == "missing" else f" (given: {item['input']!r})"
         message = "is needed" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
-        found.append(f"{option}: {message}{given}")
+        found.append(f"{called}: {message}{given}")
     return "; ".join(found)
 
 
-def _read(file: str | Path) -> dict[str, Any]:
+def read_document(file: str | Path) -> dict[str, Any]:
+    """Return the keys and values of a job file.
+
+    Raises:
+        InputError: it is not readable, or something else than keys and values.
+    """
     try:
         content = yaml.safe_load(Path(file).read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:

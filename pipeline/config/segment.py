@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from pipeline.config.cluster import ClusterFields
+from pipeline.config.reading import ReadingFields
 from pipeline.config.values import (
     Bytes,
     Device,
-    Holes,
-    Job,
     Kind,
     Mode,
     Overlap,
@@ -20,19 +20,30 @@ from pipeline.config.values import (
     Turns,
     Voxels,
 )
+from pipeline.volume.sources.units import parse_pixel_size
 
 
-class SegmentJob(Job):
+class SegmentJob(ClusterFields, ReadingFields):
     """Segment a volume: the main job."""
 
-    input: str = Field(description="volume to segment: a Zarr array or an OME-Zarr image")
+    input: str = Field(description="image to segment: Zarr, slide, GeoTIFF, HDF5 dataset, folder of slices ...")
     output: str = Field(description="result, OUT.zarr; its run is kept beside it, in OUT.zarr.run")
     model: str = Field(description="checkpoint (.safetensors)")
-    axes: str | None = Field(
-        None, description="names of the input's stored axes (cyx, zyx ...), where it has none"
+    pixel_size: str | None = Field(
+        None,
+        description="size of the pixels that the network sees: 0.5um, 0.5,0.4um, or model for the size that it was"
+        " trained on; the level of that size is taken, or one resampled. any takes --level as it is, where model and"
+        " image differ",
     )
-    level: int = Field(0, ge=0, description="resolution level of the input; 0 is the finest")
-    region: Ranges | None = Field(None, description="part of the input, spatial axes: 0:1000,500:2500")
+    region: Ranges | None = Field(
+        None, description="part of the input, spatial axes: 0:1000,500:2500; in voxels of what the network sees"
+    )
+    mask: str = Field(
+        "none",
+        min_length=1,
+        description="what is segmented of it: auto (tissue of a slide, data of a raster or stack), or a mask volume or"
+        " polygons (.geojson, .gpkg); outside is background",
+    )
     kind: Kind = Field("labels", description="what to store: class ids, probabilities or the network's raw output")
     dtype: Literal["uint8", "float32"] | None = Field(
         None, description="how to store probabilities: uint8 is round(255 p), the default, or float32"
@@ -57,12 +68,10 @@ class SegmentJob(Job):
         description="average over flips, or over all flips and right-angle turns (--tta alone)",
         json_schema_extra={"flag": "all"},
     )
-    holes: Holes = Field("error", description="what a stored chunk that is missing from the input means")
     precision: Precision = Field("auto", description="arithmetic of the network; auto is float32")
     device: Device = Field("auto", description="where the network runs; auto takes the GPUs that there are")
     workers: Positive | None = Field(None, description="worker processes on this machine; one a GPU at most")
     threads: Positive | None = Field(None, description="threads of the network in each worker")
-    scheduler: str | None = Field(None, description="address of an existing Dask cluster: tcp://host:8786")
     memory_limit: Bytes | None = Field(None, description="memory of a worker: 4GiB")
     retries: int = Field(
         2,
@@ -78,16 +87,19 @@ class SegmentJob(Job):
     )
     pyramid: bool = Field(True, description="store coarser levels of the result for viewers")
 
+    @field_validator("pixel_size")
+    @classmethod
+    def _known_size(cls, text: str | None) -> str | None:
+        if text not in (None, "model", "any"):
+            parse_pixel_size(text)
+        return text
 
-class CheckJob(Job):
+
+class CheckJob(ReadingFields):
     """Try a checkpoint on a part of a volume, whole and tiled."""
 
     model: str = Field(description="checkpoint (.safetensors)")
-    input: str = Field(description="volume to try it on")
-    axes: str | None = Field(
-        None, description="names of the input's stored axes (cyx, zyx ...), where it has none"
-    )
-    level: int = Field(0, ge=0, description="resolution level of the input; 0 is the finest")
+    input: str = Field(description="image to try it on, of any format that segment reads")
     region: Ranges | None = Field(
         None, description="the part, spatial axes: 0:1000,500:2500; a corner if left out"
     )

@@ -69,7 +69,21 @@ Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 Size = Annotated[tuple[float, ...], BeforeValidator(_voxels)]
 
 
+NO_CREDENTIALS = r"^(?![\s\S]*://[^/\s]*@)"
+"""What texts of a job must match on a server: ``s3://key:secret@host`` would stay in its database for all to see."""
+
+
+def _refuse_credentials(schema: dict[str, Any]) -> None:
+    """Make a server refuse texts with credentials in an address, before it stores them."""
+    for described in schema.get("properties", {}).values():
+        for each in (described, *described.get("anyOf", ())):
+            if each.get("type") == "string" and not {"pattern", "enum", "const"} & set(each):
+                each["pattern"] = NO_CREDENTIALS
+
+
 class Job(BaseModel):
     """What all jobs have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=_refuse_credentials
+    )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.config.values import Holes, Job, Names, Positive, Ranges, Size, Voxels
+from pipeline.config.reading import ReadingFields
+from pipeline.config.values import Holes, Job, Names, Positive, Ranges, Voxels
 
 
-class IngestJob(Job):
+class IngestJob(ReadingFields):
     """Bring an image into OME-Zarr."""
 
-    source: str = Field(description="image, folder or glob of slices, .npy file, or Zarr")
-    output: str = Field(description="volume to make, OUT.zarr")
-    axes: str | None = Field(None, description="names of the source's axes (zyx, cyx, yxc ...), where it has none")
-    level: int = Field(0, ge=0, description="resolution level of the source; 0 is the finest")
-    voxel_size: Size | None = Field(None, description="extent of a voxel along each spatial axis: 0.5,0.5")
-    unit: str | None = Field(None, description="unit of the voxel size, as OME-NGFF names it: micrometer")
-    holes: Holes = Field("error", description="what a stored chunk that is missing from a Zarr source means")
+    source: str = Field(
+        description="image of any format, folder or pattern of slices, Zarr; here or at s3://, https:// ...; or"
+        " polygons, with --like"
+    )
+    output: str = Field(description="volume to make, OUT.zarr; its run is kept beside it, in OUT.zarr.run")
+    like: str | None = Field(None, description="image whose grid the source's polygons are drawn on, as class ids")
+    attribute: str | None = Field(None, description="attribute of the polygons that tells their class")
+    layer: str | None = Field(None, description="layer of the polygons, of a file that has several")
     shard: Voxels | None = Field(None, description="voxels of a stored shard: 2048,2048")
     classes: Names | None = Field(
         None, description="names of the class ids, if it is a class map: background,cell"
@@ -25,7 +27,15 @@ class IngestJob(Job):
     threshold: float | None = Field(
         None, description="make class 1 of all values above this, class 0 of the others"
     )
-    threads: Positive = Field(2, description="shards that are copied at once")
+    threads: Positive | None = Field(
+        None, description="threads that decode and encode; as many as there are cores if left out"
+    )
+    retries: int = Field(
+        2,
+        ge=0,
+        le=20,
+        description="further tries where a store did not answer; other failures get one, and 0 means none",
+    )
     pyramid: bool = Field(True, description="store coarser levels too")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config import CheckJob, SegmentJob
+from pipeline.config import CheckJob, ReadingFields, SegmentJob, reading_of
 from pipeline.errors import InputError
 from pipeline.geometry import BlendLayout, Reach
 from pipeline.jobs.listener import Listener, Silent
@@ -18,7 +18,7 @@ from pipeline.model.checkpoint import read_header
 from pipeline.predict.plan import Plan
 from pipeline.predict.planner import make_plan
 from pipeline.run.machine import this_machine
-from pipeline.volume import open_volume
+from pipeline.volume.file_image import open_image
 
 USUAL_CORNER = {True: {2: 512, 3: 64}, False: {2: 768, 3: 160}}
 """Voxels of the corner along an axis, for exact tiles and for blended ones, by the network's dimensions."""
@@ -72,13 +72,15 @@ def check_model(job: CheckJob, *, listener: Listener | None = None) -> dict[str,
 
 def _base(job: CheckJob) -> Plan:
     """Return the plan of the whole part as one chunk."""
-    volume = open_volume(job.input, level=job.level, axes=job.axes)
+    image = open_image(job.input, reading_of(job))
     header = read_header(job.model)
     network = header.architecture
-    flat = len(volume.shape) - network.dims
+    flat = len(image.shape) - network.dims
     usual = (1,) * flat + (USUAL_CORNER[network.exact][network.dims],) * network.dims
-    region = job.region or tuple((0, min(n, u)) for n, u in zip(volume.shape, usual, strict=False))
-    shared = {name: getattr(job, name) for name in ("input", "model", "axes", "level", "precision", "device")}
+    region = job.region or tuple((0, min(n, u)) for n, u in zip(image.shape, usual, strict=False))
+    image.close()
+    fields = ("input", "model", "precision", "device", *ReadingFields.model_fields)
+    shared = {name: getattr(job, name) for name in fields} | {"pixel_size": "any"}
     kind = "labels" if network.output == "classes" else "logits"
     asked = SegmentJob.model_validate(
         shared | {"region": region, "kind": kind, "output": "check.zarr", "workers": 1}

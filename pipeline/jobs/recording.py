@@ -10,7 +10,10 @@ from typing import Any
 from pipeline.predict.forward import EngineSpec
 from pipeline.predict.plan import Plan
 from pipeline.predict.work import SegmentWork, SourceSpec
+from pipeline.run.status import MASK
 from pipeline.store import absolute
+from pipeline.volume.file_image import absolute_image
+from pipeline.volume.mask.stored import MaskSpec
 
 ARRAY = "0"
 """Name of the array that chunks are written to: the finest level."""
@@ -33,8 +36,8 @@ def run_details(plan: Plan) -> dict[str, Any]:
 
 def segment_work(plan: Plan) -> SegmentWork:
     """Return the description of the work that each worker process gets."""
-    paths, volume = _absolute_paths(plan), plan.volume
-    source = SourceSpec(paths["input"], volume.axes, volume.level, plan.job.holes, plan.region.start)
+    paths = _absolute_paths(plan)
+    source = SourceSpec(plan.resolution.spec(paths["input"]), plan.region.start)
     engine = EngineSpec(
         paths["model"],
         plan.model_digest,
@@ -46,7 +49,8 @@ def segment_work(plan: Plan) -> SegmentWork:
         plan.tiling.weighting,
     )
     array = f"{paths['output']}/{ARRAY}"
-    return SegmentWork(plan.fingerprint, source, array, plan.grid, plan.layout, engine, plan.output)
+    mask = MaskSpec(f"{paths['output']}.run/{MASK}", plan.volume.shape) if plan.mask else None
+    return SegmentWork(plan.fingerprint, source, array, plan.grid, plan.layout, engine, plan.output, mask)
 
 
 def now() -> str:
@@ -55,7 +59,9 @@ def now() -> str:
 
 
 def _absolute_paths(plan: Plan) -> dict[str, str]:
-    return {name: absolute(getattr(plan.job, name)) for name in ("input", "model", "output")}
+    job = plan.job
+    paths = {"input": absolute_image(job.input), "model": absolute(job.model), "output": absolute(job.output)}
+    return paths if job.mask in ("auto", "none") else paths | {"mask": absolute_image(job.mask)}
 
 
 def _version(name: str) -> str:

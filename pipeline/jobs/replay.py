@@ -50,7 +50,7 @@ def replay(
         raise InputError(f"--replay {count}: recompute at least 1 chunk")
     told = listener or Silent()
     folder = RunFolder(output)
-    recorded = folder.read()
+    recorded = folder.read_segmentation()
     job = SegmentJob.model_validate(recorded["settings"] | {"output": str(output)})
     made = make_plan(job)
     done = np.flatnonzero(Ledger(folder.journal, len(made.grid)).states() == STATES.index(DONE))

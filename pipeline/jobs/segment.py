@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.config import SegmentJob
 from pipeline.errors import InputError
+from pipeline.jobs.ingest import gone_on, is_ingest
 from pipeline.jobs.listener import Listener, Silent
 from pipeline.jobs.planning import REPLACEABLE
 from pipeline.jobs.planning import plan as make_plan
@@ -15,15 +16,18 @@ from pipeline.jobs.segmentation import Prepared, Segmentation
 from pipeline.predict.plan import Plan
 from pipeline.run.folder import RunFolder
 from pipeline.run.ledger import Ledger
+from pipeline.run.records import SKIPPED
 from pipeline.run.repair import reopen
 from pipeline.run.status import status
 
 
-def segment(job: SegmentJob, *, listener: Listener | None = None) -> dict[str, Any]:
+def segment(job: SegmentJob, *, stale: bool = False, listener: Listener | None = None) -> dict[str, Any]:
     """Segment a volume; running it again resumes, and does only what is lacking.
 
     Args:
         job: the settings.
+        stale: compute chunks again, in place, that were made from an input, a model or libraries that have changed
+            since; otherwise such a run is refused.
         listener: who is told what is done.
 
     Returns:
@@ -34,7 +38,9 @@ def segment(job: SegmentJob, *, listener: Listener | None = None) -> dict[str, A
         FailedChunksError: finished, but some chunks failed.
         DamageError: verification found damage.
     """
-    return _carry_out(make_plan(job), None, listener or Silent())
+    stale = stale and RunFolder(job.output).exists
+    made = make_plan(job, replacing=REPLACEABLE if stale else frozenset())
+    return _carry_out(made, None, listener or Silent(), stale=stale)
 
 
 def rerun(
@@ -47,6 +53,8 @@ def rerun(
     listener: Listener | None = None,
 ) -> dict[str, Any]:
     """Process chunks of a run again, with the settings that it recorded: by default all that it lacks.
+
+    Of an ingest, copy what it lacks; with ``stale``, also what changed in the source since it was finished.
 
     Args:
         output: the result, ``OUT.zarr``.
@@ -67,34 +75,59 @@ def rerun(
     """
     if failed + stale + (chunks is not None) > 1:
         raise InputError("rerun: chunks, failed and stale exclude each other; choose one")
-    recorded = RunFolder(output).read()
-    job = SegmentJob.model_validate(recorded["settings"] | {"output": str(output)})
-    if accept_failures is not None:
-        job = job.model_copy(update={"accept_failures": accept_failures})
+    if is_ingest(output):
+        if failed or chunks is not None:
+            raise InputError(
+                f"rerun: {output} is an ingest, which goes on as a whole; leave chunks and failed out"
+            )
+        return gone_on(output, listener or Silent(), stale=stale)
+    job = recorded_job(output, accept_failures=accept_failures)
     made = make_plan(job, replacing=REPLACEABLE if stale else frozenset())
     told = listener or Silent()
     if chunks is not None:
         return _carry_out(made, [_number(made, text) for text in chunks], told)
     if failed:
         return _carry_out(made, sorted(Ledger(RunFolder(output).journal, len(made.grid)).failures), told)
-    return _carry_out(made, None, told, stale=stale)
+    return _carry_out(made, None, told, stale=stale, only_stale=stale)
+
+
+def recorded_job(output: str | Path, *, accept_failures: int | None = None) -> SegmentJob:
+    """Return the job of a run as it was recorded, for the place where the result lies now.
+
+    Args:
+        output: the result, ``OUT.zarr``.
+        accept_failures: in place of what was recorded.
+
+    Raises:
+        InputError: there is no run.
+    """
+    recorded = RunFolder(output).read_segmentation()
+    job = SegmentJob.model_validate(recorded["settings"] | {"output": str(output)})
+    return job if accept_failures is None else job.model_copy(update={"accept_failures": accept_failures})
 
 
 def _carry_out(
-    plan: Plan, chunks: Sequence[int] | None, listener: Listener, *, stale: bool = False
+    plan: Plan,
+    chunks: Sequence[int] | None,
+    listener: Listener,
+    *,
+    stale: bool = False,
+    only_stale: bool = False,
 ) -> dict[str, Any]:
     """Take a run through its phases; the listed chunks only, what is stale only, or all that is lacking."""
     run = Segmentation(plan, listener)
     with run.opened(stale=stale) as found:
         _tell(found, run, listener)
-        if stale:
+        if only_stale:
             chunks = sorted(found.stale)
         if found.sealed and not chunks:
             listener.note(f"{run.output} is complete already: nothing to do")
             return status(run.output)
+        run.make_mask()
         if chunks:
+            _refuse_skipped(run, chunks)
             reopen(run.folder)
-        if chunks or (chunks is None and found.lacking):
+        if chunks or (chunks is None and len(run.ledger.lacking())):
             _predict(run, chunks)
         run.check_complete()
         verified = run.verify()
@@ -121,6 +154,17 @@ def _predict(run: Segmentation, chunks: Sequence[int] | None) -> None:
             run.predict(dispatcher)
         else:
             run.predict_again(dispatcher, chunks)
+
+
+def _refuse_skipped(run: Segmentation, chunks: Sequence[int]) -> None:
+    """Raise InputError if one of the chunks is skipped: there is nothing to compute in it."""
+    for chunk in chunks:
+        if run.ledger.state(chunk) == SKIPPED:
+            position = "/".join(map(str, run.plan.grid.position(chunk)))
+            raise InputError(
+                f"--chunks {position}: this chunk is skipped ({', '.join(run.ledger.skipped())}), and stays background;"
+                " leave it out, or segment to another output with another --mask"
+            )
 
 
 def _number(plan: Plan, text: str) -> int:

@@ -1,4 +1,4 @@
-"""The main job, phase by phase: prepare, predict, verify, pyramid, seal, publish."""
+"""The main job, phase by phase: prepare, mask, predict, verify, pyramid, seal, publish."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pipeline.errors import DamageError, FailedChunksError, RunMismatchError
 from pipeline.jobs.listener import Listener
+from pipeline.jobs.masking import settle_mask
 from pipeline.jobs.place import place_attributes
 from pipeline.jobs.planning import differing_parts
 from pipeline.jobs.recording import ARRAY, now, run_details, segment_work
@@ -24,13 +26,15 @@ from pipeline.run.fingerprint import differences
 from pipeline.run.folder import PARTIAL, SEALED, RunFolder
 from pipeline.run.lease import Lease
 from pipeline.run.ledger import Ledger
-from pipeline.run.records import DONE, STATES
+from pipeline.run.records import DONE, SKIPPED, STATES
 from pipeline.run.repair import reopen, take_back
 from pipeline.run.verify import METADATA, Verification, claims_hold, verify
-from pipeline.volume import digest_bytes, ensure_level, is_published
-from pipeline.volume.ngff import image_attributes
-from pipeline.volume.pyramid import build_pyramid
+from pipeline.volume import digest_bytes, ensure_level, is_published, open_volume
+from pipeline.volume.absent import ATTRIBUTE, Absent, absent_shards
+from pipeline.volume.ngff import channel_names, image_attributes
+from pipeline.volume.pyramid import build_pyramid, plan_pyramid
 from pipeline.volume.state import KEY, set_attributes
+from pipeline.volume.window import shown_window
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,22 @@ class Segmentation:
         compact(place, total, lease.epoch - 1)
         return Ledger(place, total, epoch=lease.epoch, check=lease.check)
 
+    def make_mask(self) -> None:
+        """Make the mask, or check the one that is there, and skip the chunks that it leaves nothing of.
+
+        Raises:
+            RunMismatchError: the mask is another one than the run began with.
+            VolumeError: no foreground can be told.
+        """
+        mask = self.plan.mask
+        if mask is None:
+            return
+        self.listener.phase("mask", 1, "masks")
+        skipped = self.ledger.states() == STATES.index(SKIPPED)
+        found = settle_mask(self.plan, self.folder, skipped, note=self.listener.note)
+        self.ledger.skip(~found.chunks, mask.foreground.reason)
+        self.listener.progress(1)
+
     @contextmanager
     def workers(self, *, callers: int = 1) -> Iterator[Dispatcher]:
         """Give a dispatcher on the plan's cluster; from ``callers`` threads at a time. The listener hears of chunks."""
@@ -223,6 +243,7 @@ class Segmentation:
                 threads=2,
                 progress=None,
                 holes="background" if self.ledger.failures else "error",
+                absent=self._absent(),
             )
             self.listener.progress(1)
         self._levels = levels
@@ -253,9 +274,24 @@ class Segmentation:
         state = {"state": PARTIAL, "holes": holes} if holes else {"state": SEALED}
         name = self.output.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
         classes = plan.header.classes if plan.output.kind == "labels" else None
-        image = image_attributes(name, plan.array.axes, self._levels, classes=classes)
-        mark = state | {"fingerprint": plan.fingerprint, "run": f"{name}.zarr.run"}
+        channels = channel_names(plan.header.classes, plan.array.channels)
+        window = shown_window(open_volume(self.folder.output.at(self._levels[-1][0])).array)
+        image = image_attributes(
+            name, plan.array.axes, self._levels, classes=classes, channels=channels, window=window
+        )
+        mark: dict[str, Any] = state | {"fingerprint": plan.fingerprint, "run": f"{name}.zarr.run"}
+        if absent := self._absent():
+            mark[ATTRIBUTE] = absent.to_attribute()
         set_attributes(self.folder.output, {**place_attributes(plan), "ome": image, KEY: mark})
+
+    def _absent(self) -> Absent | None:
+        """Return the shards that skipped chunks leave out; None where none is skipped."""
+        skipped = self.ledger.states() == STATES.index(SKIPPED)
+        if not skipped.any():
+            return None
+        spec = self.plan.array
+        coarser = [level.spec for level in plan_pyramid(spec)] if self.plan.job.pyramid else []
+        return absent_shards(skipped, self.plan.grid, [spec, *coarser])
 
     def conclude(self) -> None:
         """Raise FailedChunksError where the result was published with holes in it."""

@@ -10,6 +10,7 @@ from pipeline.geometry import BlendLayout, Grid, Layout, visible_box
 from pipeline.model.network import Network
 from pipeline.predict.output import OutputSpec
 from pipeline.predict.tiling import Tiling
+from pipeline.volume.image import Image
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float64": 8}
 
@@ -108,13 +109,28 @@ def read_voxels(grid: Grid, layout: Layout, origin: Sequence[int], shape: tuple[
     return total
 
 
+def decoded_voxels(grid: Grid, layout: Layout, origin: Sequence[int], image: Image) -> int:
+    """Return the stored voxels that are decoded for all chunks together: whole strips, tiles or slices of files."""
+    total = 1
+    for axis, (n, c) in enumerate(zip(grid.shape, grid.chunk, strict=True)):
+        one = layout.along(axis)
+        boxes = (one.read_box(core.shift((origin[axis],))) for core in Grid((n,), (c,)).cores())
+        ranges = (visible_box(box, (image.shape[axis],)) for box in boxes)
+        total *= sum(image.decoded_along(axis, box.start[0], box.stop[0]) for box in ranges)
+    return total
+
+
 def largest_read(grid: Grid, layout: Layout) -> int:
     """Return the voxels of the largest box that one chunk shows to the network."""
-    lengths = [
+    return math.prod(largest_shape(grid, layout))
+
+
+def largest_shape(grid: Grid, layout: Layout) -> tuple[int, ...]:
+    """Return the shape of the largest box that one chunk shows to the network."""
+    return tuple(
         layout.longest_read(axis, min(chunk, length))
         for axis, (chunk, length) in enumerate(zip(grid.chunk, grid.shape, strict=True))
-    ]
-    return math.prod(lengths)
+    )
 
 
 def tile_count(grid: Grid, layout: Layout, origin: Sequence[int]) -> int:

@@ -7,6 +7,7 @@ fingerprint; carrying it out is a matter of time.
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +16,16 @@ import numpy as np
 from pipeline.config import SegmentJob
 from pipeline.geometry import BlendLayout, Box, Grid, Layout
 from pipeline.model.checkpoint import CheckpointHeader
-from pipeline.predict.cost import GIGAFLOPS, GPU_GIGAFLOPS, Memory, read_voxels, tile_count
+from pipeline.predict.cost import GIGAFLOPS, GPU_GIGAFLOPS, Memory, decoded_voxels, tile_count
+from pipeline.predict.masked import PlannedMask
 from pipeline.predict.output import OutputSpec
+from pipeline.predict.resolution import Resolution
 from pipeline.predict.tiling import Tiling
 from pipeline.run.cluster_spec import ClusterSpec
 from pipeline.run.fingerprint import fingerprint
-from pipeline.store import absolute
-from pipeline.volume import ArraySpec, Volume
+from pipeline.volume import ArraySpec
+from pipeline.volume.file_image import absolute_image
+from pipeline.volume.image import Image
 
 ALGORITHM = 1
 """Raised when a new version of Overtile gives other bytes for the same job."""
@@ -33,7 +37,8 @@ class Plan:
 
     Attributes:
         job: the settings, with what was left open filled in.
-        volume: the input.
+        volume: the input, in the voxels that the network sees.
+        resolution: which ones these are, and how they are read.
         header: of the checkpoint.
         model_digest: of the checkpoint's bytes.
         region: the part of the input that is segmented, in its voxels.
@@ -47,10 +52,12 @@ class Plan:
         device: where it runs.
         cluster: the workers.
         memory: predicted peak of a worker.
+        mask: what restricts it to a part of the image; None where nothing does.
     """
 
     job: SegmentJob
-    volume: Volume
+    volume: Image
+    resolution: Resolution
     header: CheckpointHeader
     model_digest: str
     region: Box
@@ -64,6 +71,7 @@ class Plan:
     device: str
     cluster: ClusterSpec
     memory: Memory
+    mask: PlannedMask | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -71,14 +79,8 @@ class Plan:
         reaches = self.layout.reaches
         return {
             "algorithm": ALGORITHM,
-            "input": {
-                "path": absolute(self.volume.url),
-                "axes": self.volume.axes,
-                "level": self.volume.level,
-                "array": fingerprint(self.volume.metadata),
-                "region": str(self.region),
-                "holes": self.job.holes,
-            },
+            "input": self._input_identity,
+            **({"mask": self.mask.identity} if self.mask else {}),
             "model": {"digest": self.model_digest},
             "tiles": {
                 "tile": list(self.layout.tile),
@@ -103,6 +105,23 @@ class Plan:
         }
 
     @property
+    def _input_identity(self) -> dict[str, Any]:
+        """What decides which voxels the network sees; what is not used is left out, as runs had it before."""
+        found: dict[str, Any] = {
+            "path": absolute_image(self.volume.url),
+            "axes": self.volume.axes,
+            "level": self.volume.level,
+            "array": fingerprint(self.volume.metadata),
+            "region": str(self.region),
+            "holes": self.job.holes,
+        }
+        if self.resolution.factors is not None:
+            found["resolution"] = list(self.resolution.factors)
+        if self.job.voxel_size is not None:
+            found["space"] = [list(self.volume.space.voxel_size), self.volume.space.unit]
+        return found
+
+    @property
     def fingerprint(self) -> str:
         """Digest of :attr:`identity`."""
         return fingerprint(self.identity)
@@ -110,24 +129,28 @@ class Plan:
     def describe(self) -> dict[str, Any]:
         """Return the plan for people and scripts, JSON-ready; sizes in voxels and bytes, time in seconds."""
         axes = self.volume.space.axes
-        voxels = read_voxels(self.grid, self.layout, self.region.start, self.volume.shape)
+        decoded = decoded_voxels(self.grid, self.layout, self.region.start, self.volume)
+        resolution = self.resolution.describe(self.volume)
         tiles = tile_count(self.grid, self.layout, self.region.start)
         shape = self.layout.input_shape[-len(self.header.axes) :]
         operations = tiles * len(self.tiling.turns) * self.header.architecture.operations(shape)
-        written = self.region.size * self.output_voxel_bytes
+        share = self.mask.computed(len(self.grid)) if self.mask else 1.0
+        operations = round(operations * share)
         return {
             "input": {"url": self.volume.url, "shape": list(self.volume.shape), "channels": self.volume.channels,
                       "dtype": self.volume.dtype.name, "axes": axes, "level": self.volume.level},
             "output": {"url": self.job.output, "kind": self.output.kind, "dtype": self.output.dtype,
                        "shape": list(self.array.stored_shape)},
+            "resolution": resolution,
             "region": str(self.region),
             "voxels": self.region.size,
             "chunks": len(self.grid),
+            "mask": self.mask.describe(len(self.grid)) if self.mask else None,
             "chunk": list(self.grid.chunk),
             "shard": list(self.array.shard),
             "tile": list(self.layout.tile),
             "tile_input": list(self.layout.input_shape),
-            "tiles": tiles,
+            "tiles": round(tiles * share),
             "batch": self.batch,
             "halo": {a: list(r.halo) for a, r in zip(axes, self.layout.reaches, strict=True)},
             "stride": {a: r.stride for a, r in zip(axes, self.layout.reaches, strict=True)},
@@ -140,9 +163,9 @@ class Plan:
             "device": self.device,
             "workers": self.cluster.workers,
             "threads": self.cluster.threads,
-            "bytes_read": voxels * self.input_voxel_bytes,
-            "bytes_written": written,
-            "read_amplification": round(voxels / self.region.size, 3),
+            "bytes_read": round(decoded * share) * self.input_voxel_bytes,
+            "bytes_written": round(self.region.size * share) * self.output_voxel_bytes,
+            "read_amplification": round(decoded / (self.region.size * math.prod(resolution["factor"])), 3),
             "operations": operations,
             "memory": {"peak": self.memory.peak, "base": self.memory.base, "weights": self.memory.weights,
                        "network": self.memory.network, "windows": self.memory.windows},

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pipeline.config import SegmentJob
-from pipeline.errors import PlanError, VolumeError
+from pipeline.config.cluster import load_cluster
+from pipeline.errors import PlanError
 from pipeline.geometry import Box, Grid, Layout, TileLayout
 from pipeline.model.checkpoint import CheckpointHeader, digest, read_header
-from pipeline.predict.cost import Memory
+from pipeline.predict.cost import Memory, decoded_voxels, read_voxels
+from pipeline.predict.masked import plan_mask
 from pipeline.predict.output import OutputSpec
 from pipeline.predict.plan import Plan
+from pipeline.predict.resolution import settle_resolution
 from pipeline.predict.sizes import sized
 from pipeline.predict.tiling import Tiling, blend_layout, choose_tiling
-from pipeline.run.cluster_spec import choose_workers
+from pipeline.run.cluster_spec import choose_workers, tls_of
 from pipeline.run.machine import Machine
-from pipeline.volume import ArraySpec, Volume, open_volume
+from pipeline.volume import ArraySpec
+from pipeline.volume.image import Image
+
+MOST_DECODED = 16
+"""Most times that the voxels of a file are decoded: beyond, an ingest, which decodes them once, pays."""
 
 
 def make_plan(job: SegmentJob, machine: Machine, recorded: Mapping[str, Any] | None = None) -> Plan:
@@ -33,11 +42,11 @@ def make_plan(job: SegmentJob, machine: Machine, recorded: Mapping[str, Any] | N
     Raises:
         InputError: the input, the model or the settings cannot be used; says what to change.
     """
-    volume = open_volume(job.input, level=job.level, axes=job.axes)
-    check_holes(volume, job.holes)
     header = read_header(job.model)
     if recorded:
         job = _adopt(job, recorded)
+    resolution, volume = settle_resolution(job, header)
+    volume.check_holes()
     tiling = choose_tiling(job, volume, header)
     region = _region(job, volume)
     output = _output(job, header)
@@ -48,28 +57,39 @@ def make_plan(job: SegmentJob, machine: Machine, recorded: Mapping[str, Any] | N
         threads=job.threads if tiling.weighting is None else 1,
         memory_limit=job.memory_limit,
         address=job.scheduler,
+        site=load_cluster(job.cluster),
+        tls=tls_of(job),
     )
     precision = "float32" if job.precision == "auto" else job.precision
     draft = Plan(
-        job, volume, header, digest(job.model), region, Grid(region.shape, region.shape),
+        job, volume, resolution, header, digest(job.model), region, Grid(region.shape, region.shape),
         _draft_layout(job, volume, tiling), tiling, output,
         ArraySpec(region.shape, output.channels, np.dtype(output.dtype), region.shape, region.shape,
                   volume.space.moved(region.start)),
         1, precision, device, cluster, Memory(0, 0, 0, 0),
     )  # fmt: skip
-    return sized(draft)
+    plan = sized(replace(draft, mask=plan_mask(job, volume, resolution, region)))
+    _check_pieces(plan)
+    return plan
 
 
-def check_holes(volume: Volume, holes: str) -> None:
-    """Raise VolumeError where missing chunks are errors and missing inner chunks of shards could not be told."""
-    if holes == "error":
-        try:
-            _ = volume.indices.form
-        except VolumeError as error:
-            raise VolumeError(f"{volume.url}: {error}") from error
+def _check_pieces(plan: Plan) -> None:
+    """Refuse a file whose pieces are so large that the chunks would decode them again and again."""
+    image, start = plan.volume, plan.region.start
+    decoded = decoded_voxels(plan.grid, plan.layout, start, image)
+    once = decoded_voxels(Grid(plan.region.shape, plan.region.shape), plan.layout, start, image)
+    shown = read_voxels(plan.grid, plan.layout, start, image.shape)
+    read = shown * math.prod(plan.resolution.factors or (1.0,))
+    times = min(decoded / once, decoded / read)  # of each voxel; of each that is read, halo included
+    if times > MOST_DECODED:
+        raise PlanError(
+            f"{image.url}: it is decoded in pieces of {','.join(map(str, image.pieces))} voxels, so that chunks of"
+            f" {','.join(map(str, plan.grid.chunk))} voxels would decode it {times:.0f} times over, and at most"
+            f" {MOST_DECODED} times are worth it; `overtile ingest` it into a Zarr first, or give a larger --chunk"
+        )
 
 
-def _draft_layout(job: SegmentJob, volume: Volume, tiling: Tiling) -> Layout:
+def _draft_layout(job: SegmentJob, volume: Image, tiling: Tiling) -> Layout:
     """Return the blended tiles, which depend on the job alone, or the smallest exact ones."""
     if tiling.weighting is not None:
         _check_axes(job, volume)
@@ -77,7 +97,7 @@ def _draft_layout(job: SegmentJob, volume: Volume, tiling: Tiling) -> Layout:
     return TileLayout(tiling.reaches, tuple(r.stride for r in tiling.reaches))
 
 
-def _check_axes(job: SegmentJob, volume: Volume) -> None:
+def _check_axes(job: SegmentJob, volume: Image) -> None:
     for name in ("tile", "overlap"):
         asked = getattr(job, name)
         if asked is not None and len(asked) != len(volume.shape):
@@ -86,7 +106,7 @@ def _check_axes(job: SegmentJob, volume: Volume) -> None:
             )
 
 
-def _region(job: SegmentJob, volume: Volume) -> Box:
+def _region(job: SegmentJob, volume: Image) -> Box:
     """Return the asked part of the volume, or all of it."""
     if job.region is None:
         return volume.box
@@ -123,6 +143,8 @@ def _adopt(job: SegmentJob, recorded: Mapping[str, Any]) -> SegmentJob:
         updates["tile"] = tuple(recorded["tile"])
         if job.overlap is None and recorded["overlap"] is not None:
             updates["overlap"] = tuple(recorded["overlap"])
+    if job.pixel_size is None and "resolution" not in recorded:  # begun before sizes were compared
+        updates["pixel_size"] = "any"
     if job.device == "auto":
         updates["device"] = recorded["device"]
     return job.model_copy(update=updates)

@@ -13,7 +13,7 @@ from pipeline.predict.cost import (
     ITEMSIZE,
     Memory,
     averaging_memory,
-    largest_read,
+    largest_shape,
     network_memory,
     window_memory,
 )
@@ -156,17 +156,19 @@ COPIES = 3
 
 def _memory(plan: Plan, layout: Layout, batch: int) -> Memory:
     architecture = plan.header.architecture
+    shown = largest_shape(plan.grid, layout)
     return Memory(
-        BASE_MEMORY[plan.device],
+        BASE_MEMORY[plan.device] + plan.volume.open_bytes,
         COPIES * architecture.parameters() * ITEMSIZE[plan.precision],
         network_memory(architecture, layout, precision=plan.precision, batch=batch),
         window_memory(
-            largest_read(plan.grid, layout),
+            math.prod(shown),
             math.prod(_largest_core(plan)),
             input_bytes=plan.input_voxel_bytes,
             output_bytes=plan.output_voxel_bytes,
             in_hand=CHUNKS_AT_ONCE,
         )
+        + CHUNKS_AT_ONCE * plan.volume.read_bytes(shown)
         + averaging_memory(plan.output, layout, plan.tiling, core=math.prod(_largest_core(plan)), batch=batch),
     )
 

@@ -9,7 +9,7 @@ from pipeline.config import SegmentJob
 from pipeline.errors import PlanError
 from pipeline.geometry import POINTWISE, BlendLayout, Reach, Turn, Weighting
 from pipeline.model.checkpoint import CheckpointHeader
-from pipeline.volume import Volume
+from pipeline.volume.image import Image
 
 USUAL_INPUT = {2: 512, 3: 128}
 """Voxels of a blended tile's input along an axis, by the network's dimensions. It must not depend on the chunk, the
@@ -34,7 +34,7 @@ class Tiling:
     turns: tuple[Turn, ...]
 
 
-def choose_tiling(job: SegmentJob, volume: Volume, header: CheckpointHeader) -> Tiling:
+def choose_tiling(job: SegmentJob, volume: Image, header: CheckpointHeader) -> Tiling:
     """Return how tiles become the whole; checks that volume and network fit each other.
 
     Raises:
@@ -90,11 +90,11 @@ def blend_layout(job: SegmentJob, axes: str, reaches: Sequence[Reach]) -> BlendL
     return BlendLayout(tuple(reaches), tuple(tiles), tuple(overlaps))
 
 
-def _check_volume(model: str, volume: Volume, header: CheckpointHeader) -> None:
+def _check_volume(model: str, volume: Image, header: CheckpointHeader) -> None:
     wanted = header.architecture.in_channels
     if volume.channels != wanted:
         raise PlanError(
-            f"{volume.url} has {volume.channels} channel(s) (axes {volume.axes}, shape {volume.array.shape}),"
+            f"{volume.url} has {volume.channels} channel(s) (axes {volume.axes}, shape {volume.shape}),"
             f" but {model} takes {wanted}; choose the model that was trained on such images"
         )
     axes = volume.space.axes

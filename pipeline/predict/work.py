@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.geometry import Box, Grid, Layout
 from pipeline.predict.engine import Engine, Prediction
 from pipeline.predict.forward import EngineSpec
 from pipeline.predict.output import OutputSpec
 from pipeline.run.records import Done
-from pipeline.volume import ShardWriter, open_volume
+from pipeline.volume import ShardWriter
+from pipeline.volume.image import ImageSpec
+from pipeline.volume.mask.stored import MaskSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +21,11 @@ class SourceSpec:
     """Which voxels are read.
 
     Attributes:
-        url: the input volume.
-        axes: stored axis names, where the store does not say them.
-        level: resolution level.
-        holes: what a missing stored chunk means.
+        image: how the input is opened, in the voxels that the network sees.
         origin: voxel of the input that output voxel 0 lies over.
     """
 
-    url: str
-    axes: str | None
-    level: int
-    holes: str
+    image: ImageSpec
     origin: tuple[int, ...]
 
 
@@ -45,6 +41,7 @@ class SegmentWork:
         layout: tiles of the network.
         engine: the network.
         output: what is stored.
+        mask: outside of which is background; None where nothing is.
     """
 
     name: str
@@ -54,18 +51,20 @@ class SegmentWork:
     layout: Layout
     engine: EngineSpec
     output: OutputSpec
+    mask: MaskSpec | None = None
 
     def open(self, worker_threads: int) -> SegmentProcessor:
-        """Load the network and open the volumes, in a worker process."""
+        """Load the network and open the image, in a worker process."""
         return SegmentProcessor(self, worker_threads)
 
 
 class SegmentProcessor:
-    """A worker process's open volumes and network, shared by its threads."""
+    """A worker process's open image and network, shared by its threads."""
 
     def __init__(self, work: SegmentWork, worker_threads: int) -> None:
         self._work = work
-        self._volume = open_volume(work.source.url, level=work.source.level, axes=work.source.axes)
+        self._image = work.source.image.open()
+        self._mask = work.mask.open() if work.mask else None
         self._engine = Engine(work.engine, work.layout, work.output, worker_threads=worker_threads)
         self._local = threading.local()
 
@@ -91,10 +90,13 @@ class SegmentProcessor:
         started = time.monotonic()
         core = self._work.grid.core(chunk).shift(self._work.source.origin)
         read_box = self._work.layout.read_box(core)
-        look = self._volume.look(read_box, holes=self._work.source.holes)
+        look = self._image.look(read_box)
         shown = look.shown()
         read = time.monotonic() - started
-        return self._engine.predict(shown, read_box, core, lean=lean), read, look.seen
+        found = self._engine.predict(shown, read_box, core, lean=lean)
+        if self._mask is not None:
+            found = replace(found, voxels=self._mask.apply(found.voxels, core))
+        return found, read, look.seen
 
     def stored_box(self, chunk: int) -> Box:
         """Return where a chunk's voxels lie in the stored array, channels included."""

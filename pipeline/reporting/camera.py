@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.config import ReadingFields, reading_of
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
 from pipeline.reporting.figures import Classes, class_ids
@@ -99,9 +100,14 @@ class Camera:
 
     def _open_image(self) -> View:
         settings, read = self._run.settings, self._run.plan["input"]["shape"]
-        view = open_view(
-            settings["input"], level=settings["level"], axes=settings["axes"], origin=self._run.region.start
-        )
+        resolution = self._run.plan.get("resolution", {"level": settings["level"], "resampled": False})
+        said = {name: settings[name] for name in ReadingFields.model_fields if name in settings}
+        if said.get("voxel_size"):  # the job says that of level 0, if the level was chosen
+            sizes = zip(resolution["voxel_size"], resolution["factor"], strict=True)
+            said["voxel_size"] = [size / factor for size, factor in sizes]
+        reading = reading_of(ReadingFields.model_validate(said | {"level": resolution["level"]}))
+        factors = tuple(resolution["factor"][-2:]) if resolution["resampled"] else None
+        view = open_view(settings["input"], reading, factors=factors, origin=self._run.region.start)
         if list(view.volume.shape) != read:
             raise VolumeError(f"{settings['input']}: has the shape {list(view.volume.shape)}, the run read {read}")
         return view

@@ -46,7 +46,7 @@ def state_text(run: Recorded) -> tuple[str, str]:
     counts = run.ledger.counts()
     total = run.ledger.total
     if run.seal:
-        skipped = f", {whole(counts['skipped'])} of them skipped with a reason" if counts["skipped"] else ""
+        skipped = f", {whole(counts['skipped'])} of them skipped ({_reasons(run)})" if counts["skipped"] else ""
         return "Complete", (
             f"All {whole(total)} chunks are accounted for{skipped}, every stored byte was compared with its digest,"
             " and the result is sealed."
@@ -62,6 +62,12 @@ def state_text(run: Recorded) -> tuple[str, str]:
     return "Incomplete", (
         f"Of {whole(total)} chunks, {' and '.join(lacking)}. Running the same command again does only what is lacking."
     )
+
+
+def _reasons(run: Recorded) -> str:
+    """Return why chunks were skipped, each with its share of all chunks."""
+    skipped = run.ledger.skipped().items()
+    return "; ".join(f"{reason or 'no reason given'}: {percent(n / run.ledger.total)}" for reason, n in skipped)
 
 
 def tiling_sentence(run: Recorded) -> str:

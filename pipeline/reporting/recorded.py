@@ -88,7 +88,7 @@ def read_run(output: str | Path) -> Recorded:
         InputError: there is no run, or its record is not readable.
     """
     folder = RunFolder(output)
-    document = folder.read()
+    document = folder.read_segmentation()
     grid = Grid(tuple(document["grid"]["shape"]), tuple(document["grid"]["chunk"]))
     return Recorded(str(output), document, folder.read_seal(), Ledger(folder.journal, len(grid)), grid)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ import numpy.typing as npt
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
-from pipeline.volume import Volume, open_volume
+from pipeline.volume.file_image import open_image
+from pipeline.volume.image import Image
+from pipeline.volume.resampled import ResampledImage
+from pipeline.volume.sources.reading import DEFAULT, Reading
 
 Voxels = npt.NDArray[Any]
 
@@ -40,17 +43,18 @@ class View:
         origin: voxel of ``levels[0]`` that voxel 0 of the result lies over.
     """
 
-    levels: tuple[Volume, ...]
+    levels: tuple[Image, ...]
     origin: tuple[int, ...]
 
     @property
-    def volume(self) -> Volume:
+    def volume(self) -> Image:
         """The finest level."""
         return self.levels[0]
 
     def factor(self, level: int) -> tuple[float, ...]:
         """Return how many voxels of the finest level make one of another, along each axis."""
-        fine, coarse = self.volume.space.voxel_size, self.levels[level].space.voxel_size
+        ones = (1.0,) * len(self.volume.shape)
+        fine, coarse = self.volume.scale or ones, self.levels[level].scale or ones
         return tuple(c / f for c, f in zip(coarse, fine, strict=True))
 
     def level_for(self, plane: Box, shape: Sequence[int]) -> int:
@@ -120,8 +124,7 @@ class View:
     def _bands(self, level: int, box: Box, step: int) -> Iterator[tuple[int, Voxels]]:
         """Yield first row and voxels ``(c, rows, w)`` of bands of a multiple of ``step`` rows."""
         volume = self.levels[level]
-        depth = volume.array.chunks[volume.axes.index("z")] if "z" in volume.axes else 1
-        decoded = box.size * volume.channels * volume.dtype.itemsize * min(depth, volume.shape[0])
+        decoded = _decoded(volume, box) * volume.channels * volume.dtype.itemsize
         if decoded > MOST_DECODED:
             raise VolumeError(
                 f"{volume.url}: there is no resolution level that is small enough for a picture (the best one decodes"
@@ -129,7 +132,8 @@ class View:
             )
         height, width = box.shape[-2:]
         row_bytes = max(1, width * volume.channels * volume.dtype.itemsize)
-        rows = max(1, BAND // row_bytes // step) * step
+        least = min(height, volume.pieces[-2])  # what is decoded as one piece anyway is not decoded twice
+        rows = max(1, BAND // row_bytes // step, -(-least // step)) * step
         for first in range(0, height, rows):
             top = box.start[-2] + first
             start = (*box.start[:-2], top, box.start[-1])
@@ -139,22 +143,30 @@ class View:
 
 
 def open_view(
-    url: str | Path, *, level: int = 0, axes: str | None = None, origin: Sequence[int] | None = None
+    url: str | Path,
+    reading: Reading = DEFAULT,
+    *,
+    factors: tuple[float, float] | None = None,
+    origin: Sequence[int] | None = None,
 ) -> View:
-    """Open a volume and its coarser levels.
+    """Open an image and its coarser levels.
 
     Args:
-        url: path of the volume.
-        level: the level that counts as the finest.
-        axes: names of the stored axes, where the store does not say them.
+        url: address of the image.
+        reading: how it is read; its level counts as the finest.
+        factors: voxels of that level that a voxel spans along y and x, where it was resampled.
         origin: voxel that voxel 0 of the result lies over; None for its own first.
 
     Raises:
         VolumeError: it cannot be opened.
     """
-    finest = open_volume(url, level=level, axes=axes)
-    coarser = (open_volume(url, level=k, axes=axes) for k in range(level + 1, len(finest.levels)))
-    return View((finest, *coarser), tuple(origin or (0,) * len(finest.shape)))
+    finest = open_image(url, reading)
+    levels = [finest if factors is None else ResampledImage(finest, factors)]
+    for level in range(reading.level + 1, finest.level_count):
+        coarser = open_image(url, replace(reading, level=level))
+        if factors is None or coarser.scale[-1] > levels[0].scale[-1]:
+            levels.append(coarser)
+    return View(tuple(levels), tuple(origin or (0,) * len(finest.shape)))
 
 
 def common_levels(first: View, second: View, *, plane: Box, shape: tuple[int, int]) -> tuple[int, int]:
@@ -165,6 +177,12 @@ def common_levels(first: View, second: View, *, plane: Box, shape: tuple[int, in
             if np.allclose(first.factor(i), second.factor(j)):
                 best = (i, j)
     return best
+
+
+def _decoded(image: Image, box: Box) -> int:
+    """Return the voxels that are decoded for a plane: of a stack, as many planes as lie in one piece."""
+    depth = min(image.pieces[0], image.shape[0]) if len(image.shape) == 3 else 1
+    return box.size * depth
 
 
 def _covers(box: Box, shape: Sequence[int]) -> bool:

@@ -14,12 +14,13 @@ import numpy.typing as npt
 from distributed import KilledWorker
 
 from pipeline.run.agenda import Agenda
+from pipeline.run.attempt import describe
 from pipeline.run.faults import Cause
 from pipeline.run.flight import DEADLINE_EXCEEDED, KILLED, Flight, ran_over
 from pipeline.run.records import DONE, FAILED, Record
 from pipeline.run.shared import Shared
 from pipeline.run.watch import Start
-from pipeline.run.worker import Unit, UnitResult, describe, run_unit
+from pipeline.run.worker import Unit, UnitResult, run_unit
 
 log = logging.getLogger("overtile")
 

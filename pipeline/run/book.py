@@ -1,6 +1,6 @@
 """What the journal's lines add up to: the state of every chunk as arrays, and sums over all attempts.
 
-A chunk costs 27 bytes, so a million chunks fit in 27 MB, and 8 more for each number that its work counts; only
+A chunk costs 28 bytes, so a million chunks fit in 28 MB, and 8 more for each number that its work counts; only
 failures keep their whole record.
 """
 
@@ -18,8 +18,10 @@ from pipeline.run.records import (
     PENDING,
     PHASES,
     SEEN_BYTES,
+    SKIPPED,
     STATES,
     Record,
+    Skips,
     Sums,
     seen_text_digest,
     stored_digest,
@@ -28,11 +30,13 @@ from pipeline.run.records import (
 CODE = {state: code for code, state in enumerate(STATES)}
 """Code of each state in arrays of states."""
 
-_DONE, _FAILED = CODE[DONE], CODE[FAILED]
+_DONE, _FAILED, _SKIPPED = CODE[DONE], CODE[FAILED], CODE[SKIPPED]
 
 _NO_SECONDS = (0.0,) * len(PHASES)
 
 _ATTEMPTS_MOST = int(np.iinfo(np.uint16).max)
+
+_REASONS_MOST = int(np.iinfo(np.uint8).max) + 1
 
 
 class Book:
@@ -44,6 +48,8 @@ class Book:
         attempts: attempts at each chunk, uint16; more than 65,535 are shown as that.
         digests: digest of what each chunk that is done has stored, (total, 16) uint8; zeros for others.
         seen: digest of what each chunk that is done was made from, (total, 8) uint8; zeros for others.
+        why: of each chunk that is skipped, the place of its reason in ``reasons``, (total,) uint8; zeros for others.
+        reasons: why chunks were skipped.
         values: each statistic of each chunk that is done, by name, (total,) float64; NaN where it has none.
         failures: last record of each chunk that is failed.
         memory: largest peak resident memory of a worker, in bytes.
@@ -58,6 +64,8 @@ class Book:
         self.attempts = np.zeros(total, dtype=np.uint16)
         self.digests = np.zeros((total, 16), dtype=np.uint8)
         self.seen = np.zeros((total, SEEN_BYTES), dtype=np.uint8)
+        self.why = np.zeros(total, dtype=np.uint8)
+        self.reasons: list[str] = []
         self.values: dict[str, npt.NDArray[np.float64]] = {}
         self.failures: dict[int, Record] = {}
         self._seconds = [0.0] * len(PHASES)
@@ -79,7 +87,7 @@ class Book:
         """Take in what a line of the journal says; the last word on a chunk counts.
 
         Args:
-            line: a record or sums as JSON; None where the line is damaged.
+            line: a record, skips or sums as JSON; None where the line is damaged.
 
         Returns:
             Whether it said something; otherwise it is counted as damaged.
@@ -89,6 +97,9 @@ class Book:
                 raise ValueError
             if "sums" in line:
                 self.set_sums(Sums.from_json(line))
+                return True
+            if "skip" in line:
+                self._skip(Skips.from_json(line))
                 return True
             chunk, code = int(line["i"]), CODE[line["s"]]
             attempts, memory = min(int(line["a"]), _ATTEMPTS_MOST), int(line.get("m", 0))
@@ -100,6 +111,8 @@ class Book:
             self.damaged_lines += 1
             return False
         self._replace(chunk, code)
+        if code == _SKIPPED:
+            self.why[chunk] = self._reason(str(line.get("e", "")))
         self._attempts[chunk] = attempts
         self.memory = max(self.memory, memory)
         self.records += 1
@@ -108,6 +121,11 @@ class Book:
         if failure is not None:
             self.failures[chunk] = failure
         return True
+
+    def skipped(self) -> dict[str, int]:
+        """Return how many chunks are skipped for each reason."""
+        counts = np.bincount(self.why[self.states == _SKIPPED], minlength=len(self.reasons)).tolist()
+        return {reason: count for reason, count in zip(self.reasons, counts, strict=True) if count}
 
     def sums(self) -> Sums:
         """Return the sums over all attempts."""
@@ -146,6 +164,27 @@ class Book:
         total.update(self.digests.data)
         return total.hexdigest()
 
+    def _skip(self, skips: Skips) -> None:
+        """Take in that ranges of chunks are skipped; ValueError where they are no chunks of this run."""
+        if any(not 0 <= first < stop <= self.total for first, stop in skips.ranges):
+            raise ValueError
+        why = self._reason(skips.reason)
+        for first, stop in skips.ranges:
+            for chunk in np.flatnonzero(self.states[first:stop]):
+                self._replace(first + int(chunk), CODE[PENDING])
+            self.states[first:stop] = _SKIPPED
+            self.why[first:stop] = why
+            self.attempts[first:stop] = 0
+            self._counts[CODE[PENDING]] -= stop - first
+            self._counts[_SKIPPED] += stop - first
+            self.records += stop - first
+
+    def _reason(self, reason: str) -> int:
+        """Return the place of a reason; those beyond the 256th count as that one."""
+        if reason not in self.reasons and len(self.reasons) < _REASONS_MOST:
+            self.reasons.append(reason)
+        return self.reasons.index(reason) if reason in self.reasons else _REASONS_MOST - 1
+
     def _replace(self, chunk: int, code: int) -> None:
         """Give a chunk another state, and forget what it had in the one before."""
         before = self._states[chunk]
@@ -159,6 +198,8 @@ class Book:
                 values[chunk] = np.nan
         elif before == _FAILED:
             del self.failures[chunk]
+        elif before == _SKIPPED:
+            self.why[chunk] = 0
 
     def _add(self, chunk: int, outcome: _Outcome) -> None:
         self._digests[16 * chunk : 16 * chunk + 16] = outcome.digest

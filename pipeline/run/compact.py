@@ -84,8 +84,12 @@ def _read(place: Place, total: int, parts: Sequence[Part]) -> tuple[Sums, npt.ND
     book, last, count = Book(total), np.full(total, -1, dtype=np.int64), 0
     for count, line in enumerate(lines(place, parts), start=1):
         said = parse(line)
-        if book.note(said) and said is not None and "i" in said:
+        if not book.note(said) or said is None:
+            continue
+        if "i" in said:
             last[said["i"]] = count - 1
+        for first, stop in said.get("skip", ()):
+            last[first:stop] = count - 1
     wanted = np.zeros(count, dtype=np.bool_)
     wanted[last[last >= 0]] = True
     return book.sums(), wanted

@@ -22,6 +22,9 @@ FORMAT = "overtile-run/1"
 
 RUN, SEAL = "run.json", "seal.json"
 
+SEGMENTATION = "segmentation"
+"""What the main job's run calls itself, among the kinds of runs."""
+
 PARTIAL, SEALED = "partial", "sealed"
 """States of a finished run: with failed chunks that were accepted, and with none."""
 
@@ -75,6 +78,20 @@ class RunFolder:
             return self._read(RUN)
         except FileNotFoundError:
             raise InputError(f"{self.place.url}: there is no run here; `overtile segment` starts one") from None
+
+    def read_segmentation(self) -> dict[str, Any]:
+        """Return what was recorded when a segmentation began.
+
+        Raises:
+            InputError: as :meth:`read`; or the run is of another kind.
+        """
+        recorded = self.read()
+        if (kind := recorded.get("kind", SEGMENTATION)) != SEGMENTATION:
+            raise RunMismatchError(
+                f"{self.output.url}: is the output of another kind of run ({kind}); this is for what `overtile segment`"
+                " made. `overtile status` and `verify` look at runs of any kind"
+            )
+        return recorded
 
     def read_seal(self) -> dict[str, Any] | None:
         """Return the seal, or None where the run is not finished."""

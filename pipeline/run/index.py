@@ -24,7 +24,7 @@ from pipeline.store import Place
 INDEX = "index"
 """Its key, in the journal's place."""
 
-FORMAT = "overtile-index/1"
+FORMAT = "overtile-index/2"
 
 _DIGEST = 16
 
@@ -47,6 +47,7 @@ def pack(book: Book, read: Read) -> bytes:
             "records": book.records,
             "failures": [record.to_json() for record in book.failures.values()],
             "values": list(book.values),
+            "reasons": book.reasons,
             **book.sums().to_json(),
         }
     ).encode()
@@ -105,11 +106,12 @@ def _unpack(head: dict[str, Any], view: memoryview) -> Book:
         view = view[array.nbytes :]
     book.failures = {record.chunk: record for record in map(Record.from_json, head["failures"])}
     book.records = head["records"]
+    book.reasons = list(map(str, head["reasons"]))
     book.set_sums(Sums.from_json(head))
     book.count_again()
     return book
 
 
 def _arrays(book: Book) -> Iterator[npt.NDArray[Any]]:
-    yield from (book.states, book.attempts, book.digests, book.seen)
+    yield from (book.states, book.attempts, book.digests, book.seen, book.why)
     yield from book.values.values()

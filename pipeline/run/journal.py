@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.run.parts import lines, part_name, survey
-from pipeline.run.records import Record, Sums
+from pipeline.run.records import Record, Skips, Sums
 from pipeline.store import Place
 
 GROUP_RECORDS, GROUP_SECONDS = 64, 1.0
@@ -24,14 +24,18 @@ GROUP_RECORDS, GROUP_SECONDS = 64, 1.0
 _DECODER = json.JSONDecoder()
 
 
-def frame(line: Record | Sums) -> bytes:
+Line = Record | Skips | Sums
+"""What a line of a journal says."""
+
+
+def frame(line: Line) -> bytes:
     """Return a record as one line: CRC-32 of the text in hexadecimal, a space, the text, a newline."""
     text = json.dumps(line.to_json(), separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """Return what a line says as JSON, of a record or of sums; None if it is torn or damaged."""
+    """Return what a line says as JSON, of a record, of skips or of sums; None if it is torn or damaged."""
     if len(line) < 12 or line[8:9] != b" " or not line.endswith(b"\n"):
         return None
     text = line[9:-1]
@@ -45,22 +49,23 @@ def parse(line: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and end == len(said) else None
 
 
-def unframe(line: bytes) -> Record | Sums | None:
-    """Return the record, or the sums, of a line; None if it is torn or damaged."""
+def unframe(line: bytes) -> Line | None:
+    """Return the record, the skips or the sums of a line; None if it is torn or damaged."""
     document = parse(line)
     try:
         if document is None:
             return None
-        return Sums.from_json(document) if "sums" in document else Record.from_json(document)
+        kind = Sums if "sums" in document else Skips if "skip" in document else Record
+        return kind.from_json(document)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def replay(place: Place) -> Iterator[Record | None]:
-    """Yield every record that the journal has kept, in order; None for each line that is torn or damaged."""
+    """Yield every record of one chunk that the journal has kept, in order; None for each torn or damaged line."""
     for line in lines(place, survey(place).parts):
         said = unframe(line)
-        if not isinstance(said, Sums):
+        if not isinstance(said, Sums | Skips):
             yield said
 
 
@@ -94,7 +99,7 @@ class Journal:
         self._thread = threading.Thread(target=self._sync_in_time, name="journal", daemon=True)
         self._thread.start()
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[Record | Skips]) -> None:
         """Take records in. In a folder they survive the death of this process at once, a power loss after a sync.
 
         Raises:

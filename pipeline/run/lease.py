@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.errors import EnvironmentFaultError, OvertileError, RunMismatchError
+from pipeline.errors import EnvironmentFaultError, OvertileError, RunBusyError
 from pipeline.run.parts import last_epoch
 from pipeline.store import LocalPlace, ObjectPlace, Place, make_folder
 
@@ -61,7 +61,7 @@ def hold(place: Place, *, period: float = PERIOD) -> Iterator[Lease]:
         period: seconds between two renewals, on an object store.
 
     Raises:
-        RunMismatchError: another process holds it.
+        RunBusyError: another process holds it.
     """
     if isinstance(place, LocalPlace):
         with _locked(place) as lease:
@@ -152,7 +152,7 @@ def _acquire(place: ObjectPlace, period: float) -> _Held:
     """Take the lease: at once where it is free, after a wait where its holder is silent.
 
     Raises:
-        RunMismatchError: its holder is at work.
+        RunBusyError: its holder is at work.
     """
     seen: str | None = None
     since = time.monotonic()
@@ -209,8 +209,8 @@ def _parse(data: bytes) -> dict[str, Any]:
     return document if known else {}
 
 
-def _held(place: Place, holder: dict[str, Any]) -> RunMismatchError:
+def _held(place: Place, holder: dict[str, Any]) -> RunBusyError:
     who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, epoch {holder.get('epoch', '?')}"
-    return RunMismatchError(
+    return RunBusyError(
         f"{place.url}: another process is writing to this run ({who}); wait for it, or stop it first"
     )

@@ -17,11 +17,14 @@ from pipeline.run.book import CODE, Book
 from pipeline.run.index import INDEX, Read, load, pack
 from pipeline.run.journal import Journal, parse
 from pipeline.run.parts import Survey, lines, part_name, survey
-from pipeline.run.records import DONE, FAILED, PENDING, SKIPPED, STATES, Record
+from pipeline.run.records import DONE, FAILED, PENDING, SKIPPED, STATES, Record, Skips
 from pipeline.store import PARTIAL, LocalPlace, Place
 
 INDEX_RECORDS, INDEX_SECONDS = 100_000, 30.0
 """A new index is written when this many records have come since the last one, and this long after it."""
+
+RANGES_A_LINE = 1000
+"""Ranges of skipped chunks in one line of the journal, about 16 kB: a torn line costs no more than these."""
 
 _TRIES = 3
 """How often a journal is listed anew that another process compacts while it is read."""
@@ -101,8 +104,11 @@ class Ledger:
             StoreError, OSError: the journal could not be written. What it has taken in waits to be stored, see
                 :class:`pipeline.run.journal.Journal`; in memory the records do not count.
         """
-        if not records:
-            return
+        if records:
+            self._take_in(records)
+
+    def _take_in(self, records: Sequence[Record | Skips]) -> None:
+        """Take lines in, see :meth:`append`."""
         with self._lock:
             if self._check is not None:
                 self._check()
@@ -119,6 +125,34 @@ class Ledger:
             self._unindexed += len(records)
             if self._unindexed >= INDEX_RECORDS and time.monotonic() - self._indexed >= INDEX_SECONDS:
                 self._index_beside()
+
+    def skip(self, chunks: npt.NDArray[np.bool_], reason: str) -> int:
+        """Skip chunks that nothing has been done to yet: the ledger then lacks them no more.
+
+        They are written as ranges of neighbours, so a million of them cost as little as a few. All of them are
+        durable when this returns.
+
+        Args:
+            chunks: whether each one is to be skipped, by its number; those that are done or skipped stay as they are.
+            reason: why.
+
+        Returns:
+            How many chunks this skipped.
+
+        Raises:
+            StoreError, OSError: as for :meth:`append`.
+        """
+        states = self._book.states
+        ranges = _ranges(chunks & ((states == CODE[PENDING]) | (states == CODE[FAILED])))
+        for start in range(0, len(ranges), RANGES_A_LINE):
+            some = ranges[start : start + RANGES_A_LINE].tolist()
+            self._take_in([Skips(tuple((first, stop) for first, stop in some), reason)])
+        self.sync()
+        return int((ranges[:, 1] - ranges[:, 0]).sum())
+
+    def skipped(self) -> dict[str, int]:
+        """Return how many chunks are skipped for each reason."""
+        return self._book.skipped()
 
     def sync(self) -> None:
         """Make everything that was taken in durable, and visible to other readers.
@@ -230,6 +264,12 @@ class Ledger:
     def _store_index(self, data: bytes) -> None:
         with contextlib.suppress(OSError, StoreError):  # only time is lost: the journal has everything
             self._place.put(INDEX, data)
+
+
+def _ranges(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the runs of neighbours that are chosen: first, and behind the last, ``(n, 2)``."""
+    edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
+    return edges.reshape(-1, 2)
 
 
 def _read(place: Place, total: int) -> tuple[Book, Survey, int]:

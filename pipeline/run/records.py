@@ -119,6 +119,29 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Skips:
+    """One line of the ledger for many chunks: they are skipped, and why.
+
+    Attributes:
+        ranges: of their numbers, each ``(first, behind the last)``, not empty.
+        reason: why nothing is to be done to them.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line as JSON."""
+        return {"skip": [list(pair) for pair in self.ranges], "e": self.reason}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Skips:
+        """Return the line that :meth:`to_json` wrote."""
+        ranges = tuple((int(first), int(stop)) for first, stop in document["skip"])
+        return cls(ranges, str(document["e"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Sums:
     """Sums over every attempt so far, those included whose records a compaction left out.
 

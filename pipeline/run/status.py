@@ -10,10 +10,14 @@ import numpy as np
 from pipeline.geometry import Grid
 from pipeline.run.folder import RunFolder
 from pipeline.run.ledger import Ledger
-from pipeline.run.records import DONE, STATES
+from pipeline.run.records import DONE, SKIPPED, STATES
 from pipeline.run.seams import seams
+from pipeline.volume.mask.stored import read_facts
 
 SHOWN_FAILURES = 1000
+
+MASK = "mask.zarr"
+"""Name of the mask in a run's folder, where one is used."""
 
 
 def status(output: str | Path) -> dict[str, Any]:
@@ -22,7 +26,9 @@ def status(output: str | Path) -> dict[str, Any]:
     Keys: ``state`` (``incomplete``, ``partial`` or ``sealed``), ``total``, ``done``, ``failed``, ``skipped``,
     ``pending``, ``failures`` (chunk, its position on the grid, attempts, kind, error), ``seconds`` a phase summed over
     workers, ``seams`` (how overlapping tiles disagree, see :func:`pipeline.run.seams.seams`; None where tiles are
-    exact), ``voxels`` done, ``peak_memory`` of a worker and ``predicted_memory`` in bytes, ``fingerprint``.
+    exact), ``skipped_reasons`` (chunks for each reason), ``skipped_share`` of all chunks, ``mask`` (what it says of
+    itself; None where none is used), ``voxels`` done, ``peak_memory`` of a worker and
+    ``predicted_memory`` in bytes, ``fingerprint``.
 
     Raises:
         InputError: there is no run at this output.
@@ -48,6 +54,9 @@ def status(output: str | Path) -> dict[str, Any]:
         "fingerprint": recorded["fingerprint"],
         **ledger.summary(),
         "seams": seams(ledger.statistics()),
+        "skipped_reasons": ledger.skipped(),
+        "skipped_share": round(ledger.counts()[SKIPPED] / ledger.total, 4),
+        "mask": read_facts(folder.place.at(MASK)),
         "voxels": _voxels_done(ledger, grid),
         "predicted_memory": recorded.get("plan", {}).get("memory", {}).get("peak"),
         "damaged_lines": ledger.damaged_lines,

@@ -109,7 +109,19 @@ class Watch:
         allowed = self.limit() * chunks
         if start.opening:
             allowed = max(allowed, OPENING)
-        return start if time.monotonic() - start.at - excused > allowed else None
+        if time.monotonic() - start.at - excused <= allowed:
+            return None
+        if self._left(start.worker):
+            self.forget(key)
+            return None
+        return start
+
+    def _left(self, worker: str) -> bool:
+        """Whether a worker has left the cluster: what it had begun waits for another one, which is no fault of it."""
+        try:
+            return worker not in self._client.nthreads()
+        except OSError:  # the scheduler does not answer: what that means is found out elsewhere
+            return False
 
     def replace(self, start: Start) -> bool:
         """Replace the worker that began a unit; False if it cannot be, and gets nothing more.

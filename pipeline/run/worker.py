@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import resource
-import sys
 import threading
 import time
-import traceback
 import uuid
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NamedTuple, cast
 
 import zarr
 from distributed import Worker, WorkerPlugin, get_worker
 
-from pipeline.errors import OvertileError
-from pipeline.run.faults import Cause, classify
-from pipeline.run.records import DONE, FAILED, Record
+from pipeline.run.attempt import attempt, describe
+from pipeline.run.faults import Cause
+from pipeline.run.records import FAILED, Record
 from pipeline.run.work import Processor, Work
 
 TIDY_EVERY = 1.0
@@ -147,51 +143,20 @@ def _run(holder: WorkPlugin, processor: Processor, unit: Unit) -> UnitResult:
     records: list[Record] = []
     causes: dict[int, Cause] = {}
     slowest = 0.0
-    for chunk, attempt in unit.chunks:
+    for chunk, number in unit.chunks:
         started = time.monotonic()
-        record, cause = _attempt(processor, Record(chunk, FAILED, attempt, worker=holder.worker_name), unit.lean)
+        tried = attempt(processor, Record(chunk, FAILED, number, worker=holder.worker_name), lean=unit.lean)
         slowest = max(slowest, time.monotonic() - started)
-        records.append(record)
-        if cause is not None:
-            causes[chunk] = cause
+        records.append(tried.record)
+        if tried.cause is not None:
+            causes[chunk] = tried.cause
         holder.tidy()
-        if cause == Cause.ENVIRONMENT:
-            return UnitResult(tuple(records), causes, fault=record.error, slowest=slowest)
-        holder.lost = holder.lost or cause == Cause.DEVICE
+        if tried.cause == Cause.ENVIRONMENT:
+            return UnitResult(tuple(records), causes, fault=tried.record.error, slowest=slowest)
+        holder.lost = holder.lost or tried.cause == Cause.DEVICE
         if holder.lost:
             break
     return UnitResult(tuple(records), causes, slowest=slowest)
-
-
-def _attempt(processor: Processor, record: Record, lean: bool) -> tuple[Record, Cause | None]:
-    """Return what came of a chunk, and why it failed if it did."""
-    try:
-        done = processor.process(record.chunk, lean=True) if lean else processor.process(record.chunk)
-    except Exception as error:
-        kind = type(error).__name__
-        return replace(record, error=describe(error), kind=kind, memory=peak_memory()), classify(error)
-    return replace(record, state=DONE, done=done, memory=peak_memory()), None
-
-
-def describe(error: BaseException) -> str:
-    """Return an error as one line; with the place in the code unless it is one of our own sentences."""
-    text = f"{error}".strip() or type(error).__name__
-    if isinstance(error, OvertileError):
-        return text
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" (at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text}{where}"[:2000]
-
-
-def peak_memory() -> int:
-    """Return the largest resident memory that this process has had, in bytes."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:  # not Linux
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return int(peak if sys.platform == "darwin" else peak * 1024)
-    # Not ru_maxrss: on Linux that begins with what the parent had when it started this process.
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
 def keep_freed_memory() -> None:

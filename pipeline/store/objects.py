@@ -1,73 +1,64 @@
-"""A prefix of an S3-compatible object store as a place, through obstore (Rust's object_store).
+"""A prefix of an object store (S3, Google, Azure), or a folder behind https, as a place.
 
-Who may read and write, and where the service is, is said as for every other S3 client: by ``AWS_ACCESS_KEY_ID``,
-``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``, ``AWS_ENDPOINT_URL`` (with ``AWS_ALLOW_HTTP=true`` for
-a service without TLS), ``AWS_SKIP_SIGNATURE=true`` for public buckets, or the machine's own role.
-
-Connections that break and answers of 5xx are tried again by obstore, with backoff, for ``OVERTILE_STORE_PATIENCE``
-seconds (60). What fails after that is a :class:`pipeline.errors.StoreError`: a fault of the store, never an absence.
+How to reach it is told by the environment, see :mod:`pipeline.store.clients`. What lies behind https is only read, and
+cannot be listed: its objects are asked for one by one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
+import zarr.abc.store
 from zarr.storage import ObjectStore
 
-from pipeline.errors import InputError, StoreError
+from pipeline.errors import InputError
+from pipeline.store.address import SCHEMES
+from pipeline.store.clients import connect, exceptions, faults, obstore, stat_of
 from pipeline.store.place import Entry, Stat
-
-if TYPE_CHECKING:
-    from obstore.store import S3Store
-
-try:
-    import obstore
-    from obstore import exceptions, store
-except ImportError:  # an extra: only those who use object stores need it
-    obstore = None  # type: ignore[assignment]
-
-PATIENCE = 60.0
-"""Seconds that a request is tried again for, where the environment says nothing."""
 
 AT_ONCE = 16
 """Requests for size and identity that are under way at once."""
+
+_VERSIONS = {"gs": "version"}
+"""What tells versions of an object apart in a conditional put, where it is not the etag."""
 
 
 class ObjectPlace:
     """A prefix of a bucket.
 
     Args:
-        bucket: name of the bucket.
+        bucket: name of the bucket, container or host.
         prefix: keys are below it; without slashes at its ends.
+        scheme: kind of store.
     """
 
-    def __init__(self, bucket: str, prefix: str) -> None:
+    can_list = True
+    """Whether :meth:`entries` can tell what there is."""
+
+    def __init__(self, bucket: str, prefix: str, *, scheme: str = "s3") -> None:
+        self._scheme = scheme
         self._bucket = bucket
         self._prefix = prefix
-        self._store = _connect(bucket, prefix)
+        self._store = connect(scheme, bucket, prefix)
 
     def __repr__(self) -> str:
-        return f"ObjectPlace({self.url!r})"
+        return f"{type(self).__name__}({self.url!r})"
 
     @property
     def url(self) -> str:
         """The prefix, as ``s3://bucket/prefix``."""
-        return f"s3://{self._bucket}/{self._prefix}"
+        return f"{self._scheme}://{self._bucket}/{self._prefix}"
 
     def at(self, key: str) -> ObjectPlace:
         """Return a longer prefix."""
-        return ObjectPlace(self._bucket, f"{self._prefix}/{key.strip('/')}")
+        return type(self)(self._bucket, f"{self._prefix}/{key.strip('/')}", scheme=self._scheme)
 
     def beside(self, ending: str) -> ObjectPlace:
         """Return the prefix with an ending."""
-        return ObjectPlace(self._bucket, self._prefix + ending)
+        return type(self)(self._bucket, self._prefix + ending, scheme=self._scheme)
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes."""
@@ -75,10 +66,10 @@ class ObjectPlace:
             return bytes(obstore.get(self._store, key).bytes())
 
     def versioned(self, key: str) -> tuple[bytes, str]:
-        """Return an object's bytes and its etag."""
+        """Return an object's bytes and its version: the etag, in Google's store the generation."""
         with self._faults(key):
             found = obstore.get(self._store, key)
-            return bytes(found.bytes()), str(found.meta["e_tag"])
+            return bytes(found.bytes()), self._version(found.meta)
 
     def tail(self, key: str, count: int) -> bytes:
         """Return the end of an object."""
@@ -112,14 +103,15 @@ class ObjectPlace:
         Args:
             key: where.
             data: with something unique to the caller in it, as for :meth:`create`.
-            etag: of the version that is replaced.
+            etag: of the version that is replaced, as :meth:`versioned` told it.
 
         Returns:
             The new version's etag; None where another version, or none, is there.
         """
+        mode: Any = {_VERSIONS.get(self._scheme, "e_tag"): etag}
         with self._faults(key):
             try:
-                made = obstore.put(self._store, key, data, mode={"e_tag": etag}, use_multipart=False)
+                made = obstore.put(self._store, key, data, mode=mode, use_multipart=False)
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
                 try:
                     found, version = self.versioned(key)
@@ -128,7 +120,7 @@ class ObjectPlace:
                 return version if found == data else None
             except (exceptions.NotFoundError, FileNotFoundError):
                 return None
-            return str(made["e_tag"])
+            return self._version(made)
 
     def delete(self, key: str) -> None:
         """Remove an object."""
@@ -144,44 +136,70 @@ class ObjectPlace:
             if page is None:
                 return
             for found in page:
-                yield Entry(str(found["path"]), _stat(found))
+                yield Entry(str(found["path"]), stat_of(found))
 
     def appender(self, key: str) -> ObjectAppender:
         """Begin a row of objects below ``key``."""
         return ObjectAppender(self, key)
 
-    def zarr_store(self, *, read_only: bool) -> ObjectStore[S3Store]:
+    def zarr_store(self, *, read_only: bool) -> zarr.abc.store.Store:
         """Return the prefix as a Zarr store."""
         return ObjectStore(self._store, read_only=read_only)
+
+    def _version(self, found: Any) -> str:
+        return str(found[_VERSIONS.get(self._scheme, "e_tag")])
 
     def _stat(self, key: str) -> Stat | None:
         try:
             with self._faults(key):
-                return _stat(obstore.head(self._store, key))
+                return stat_of(obstore.head(self._store, key))
         except FileNotFoundError:
             return None
 
-    @contextlib.contextmanager
-    def _faults(self, key: str) -> Iterator[None]:
-        """Turn what obstore raises into FileNotFoundError, PermissionError or StoreError."""
-        try:
-            yield
-        except (exceptions.NotFoundError, FileNotFoundError) as error:
-            raise FileNotFoundError(errno.ENOENT, "no such object", f"{self.url}/{key}") from error
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-            raise self._refused(key, error) from error
-        except exceptions.BaseError as error:
-            if (
-                "status code: 403" in f"{error}" or "403 Forbidden" in f"{error}"
-            ):  # a refused listing comes as this
-                raise self._refused(key, error) from error
-            raise StoreError(
-                f"{self.url}/{key}: the store did not answer as it should ({_short(error)})"
-            ) from error
+    def _faults(self, key: str) -> contextlib.AbstractContextManager[None]:
+        return faults(f"{self.url}/{key}")
 
-    def _refused(self, key: str, error: BaseException) -> PermissionError:
-        message = f"the store refuses ({_short(error)}); check the credentials and what they allow"
-        return PermissionError(errno.EACCES, message, f"{self.url}/{key}")
+
+class WebPlace(ObjectPlace):
+    """A folder behind https: read-only, and without listings."""
+
+    can_list = False
+
+    def put(self, key: str, data: bytes) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Refuse."""
+        self._refuse()
+
+    def replace(self, key: str, data: bytes, etag: str) -> str | None:
+        """Refuse."""
+        self._refuse()
+
+    def delete(self, key: str) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def appender(self, key: str) -> ObjectAppender:
+        """Refuse."""
+        self._refuse()
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Refuse: a web server does not tell what it has."""
+        raise InputError(
+            f"{self.url}: what lies behind https is only read, and cannot be listed; name one volume to read"
+        )
+
+    def zarr_store(self, *, read_only: bool) -> zarr.abc.store.Store:
+        """Return the folder as a Zarr store for reading."""
+        if not read_only:
+            self._refuse()
+        return super().zarr_store(read_only=True)
+
+    def _refuse(self) -> NoReturn:
+        writable = ", ".join(f"{name}://" for name, scheme in SCHEMES.items() if scheme.writable)
+        raise InputError(f"{self.url}: https is only read; what is written goes to a path or to one of {writable}")
 
 
 class ObjectAppender:
@@ -207,38 +225,3 @@ class ObjectAppender:
     def close(self) -> None:
         """Store what waits."""
         self.sync()
-
-
-def _connect(bucket: str, prefix: str) -> S3Store:
-    settings = (
-        (name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "OVERTILE_STORE_"))
-    )
-    return _connected(bucket, prefix, tuple(sorted(settings)))
-
-
-@functools.lru_cache(maxsize=64)
-def _connected(bucket: str, prefix: str, settings: tuple[tuple[str, str], ...]) -> S3Store:
-    """Return a client; one for equal settings, as each has connections of its own."""
-    if obstore is None:
-        raise InputError(f"s3://{bucket}/{prefix}: object stores need the extra: pip install 'overtile[s3]'")
-    said = dict(settings)
-    plain = said.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")  # client options hide the variable
-    try:
-        patience = float(said.get("OVERTILE_STORE_PATIENCE", PATIENCE))
-        return store.S3Store(
-            bucket,
-            prefix=prefix or None,
-            client_options={"timeout": timedelta(seconds=max(5.0, patience / 2)), "allow_http": plain},
-            retry_config={"max_retries": 100, "retry_timeout": timedelta(seconds=patience)},
-        )
-    except Exception as error:  # whatever obstore makes of a bad setting
-        raise InputError(f"s3://{bucket}/{prefix}: the object store is not set up ({_short(error)})") from error
-
-
-def _stat(found: Any) -> Stat:
-    return Stat(int(found["size"]), str(found["e_tag"] or found["last_modified"].isoformat()))
-
-
-def _short(error: BaseException) -> str:
-    """Return the first line of an error of obstore, which goes on with its whole history."""
-    return f"{error}".strip().splitlines()[0][:300] if f"{error}".strip() else type(error).__name__

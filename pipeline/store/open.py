@@ -4,61 +4,59 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.errors import InputError
+from zarr.abc.store import Store
+from zarr.storage import LocalStore, ObjectStore
+
+from pipeline.store.address import SCHEMES, parse_address
 from pipeline.store.local import LocalPlace
-from pipeline.store.objects import ObjectPlace
+from pipeline.store.objects import ObjectPlace, WebPlace
 from pipeline.store.place import Place
 
-SCHEMES = ("file", "s3")
-"""What may stand before ``://``."""
+__all__ = ["SCHEMES", "absolute", "open_place", "place_of_store", "same_place"]
 
 
 def open_place(url: str | Path) -> Place:
-    """Return the place of a path, ``file:///...`` or ``s3://bucket/prefix``. Nothing is read or written.
+    """Return the place of a path or an address. Nothing is read or written; a web server's name is looked up.
 
     Raises:
-        InputError: another scheme, a chained address, credentials or a query in it, no bucket or no prefix.
+        InputError: an address of another form, see :func:`pipeline.store.address.parse_address`; a store that is not
+            set up; a web server that is not allowed.
     """
-    scheme, rest = _split(url)
-    if scheme == "file":
-        return LocalPlace(rest)
-    bucket, _, prefix = rest.partition("/")
-    prefix = prefix.strip("/")
-    if not bucket or not prefix or "@" in bucket or any(c in rest for c in "?#") or "//" in prefix:
-        raise InputError(
-            f"{url}: not an address of the form s3://bucket/prefix; credentials go into the environment"
-        )
-    return ObjectPlace(bucket, prefix)
+    address = parse_address(url)
+    if address.is_local:
+        return LocalPlace(address.key)
+    kind = WebPlace if address.scheme in ("http", "https") else ObjectPlace
+    return kind(address.root, address.key, scheme=address.scheme)
+
+
+def place_of_store(store: Store) -> Place:
+    """Return the place of a store that :meth:`Place.zarr_store` gave, or that is like one."""
+    if isinstance(store, LocalStore):
+        return LocalPlace(store.root)
+    assert isinstance(store, ObjectStore), store
+    client = store.store
+    if (url := getattr(client, "url", None)) is not None:
+        return open_place(str(url))
+    config = dict(client.config)
+    scheme = {"S3Store": "s3", "GCSStore": "gs", "AzureStore": "az"}[type(client).__name__]
+    root = str(config.get("bucket") or config["container_name"])
+    return ObjectPlace(root, str(client.prefix or ""), scheme=scheme)
 
 
 def absolute(url: str | Path) -> str:
     """Return an address that means the same in any process: a path is made absolute, an address is kept.
 
+    Args:
+        url: a path, an address, or a pattern of them.
+
     Raises:
-        InputError: as :func:`open_place`.
+        InputError: an address of another form.
     """
-    scheme, rest = _split(url)
-    return str(Path(rest).resolve()) if scheme == "file" else f"{scheme}://{rest.rstrip('/')}"
+    address = parse_address(url, pattern=True)
+    return str(Path(address.key).resolve()) if address.is_local else address.url
 
 
 def same_place(one: str | Path, other: str | Path) -> bool:
     """Whether two addresses are one place, or one lies inside the other."""
     a, b = absolute(one).rstrip("/") + "/", absolute(other).rstrip("/") + "/"
     return a.startswith(b) or b.startswith(a)
-
-
-def _split(url: str | Path) -> tuple[str, str]:
-    """Return the scheme and what follows it; a path has the scheme ``file``."""
-    text = str(url)
-    if "::" in text:
-        raise InputError(f"{text}: chained addresses are not read; name the volume itself")
-    scheme, mark, rest = text.partition("://")
-    if not mark:
-        return "file", text
-    if scheme not in SCHEMES:
-        raise InputError(
-            f"{text}: addresses are {' or '.join(f'{s}://' for s in SCHEMES)} or a path, not {scheme}://"
-        )
-    if scheme == "file" and not rest.startswith("/"):
-        raise InputError(f"{text}: a file address is file:///absolute/path")
-    return scheme, rest

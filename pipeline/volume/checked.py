@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
-import numcodecs  # type: ignore[import-untyped]
+import numcodecs
 import zarr
 from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec
@@ -27,15 +27,19 @@ class CheckedStore(WrapperStore[Store]):
         strict: whether a missing one is an error: it was there a moment ago.
         blosc: whether each object is one Blosc chunk. Blosc does not check that a chunk is whole: of one that was cut
             short it decodes whatever lies behind it in memory.
+        absent: keys of those that were left out on purpose; they are not asked for, and read as the fill value.
     """
 
-    def __init__(self, store: Store, *, strict: bool = False, blosc: bool = False) -> None:
+    def __init__(
+        self, store: Store, *, strict: bool = False, blosc: bool = False, absent: Container[str] = ()
+    ) -> None:
         super().__init__(store)
         self._strict = strict
         self._blosc = blosc
+        self._absent = absent
 
     def _with_store(self, store: Store) -> CheckedStore:
-        return CheckedStore(store, strict=self._strict, blosc=self._blosc)
+        return CheckedStore(store, strict=self._strict, blosc=self._blosc, absent=self._absent)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -46,6 +50,8 @@ class CheckedStore(WrapperStore[Store]):
             MissingChunkError: there are none, and there must be.
             ValueError: a Blosc chunk was cut short.
         """
+        if key in self._absent:
+            return None
         found = await super().get(key, prototype, byte_range)
         if self._strict and (found is None or not len(found)):
             raise MissingChunkError(
@@ -58,14 +64,21 @@ class CheckedStore(WrapperStore[Store]):
         return found
 
 
-def checked(array: zarr.Array[Any]) -> Mapping[str, zarr.Array[Any]]:
-    """Return the array to read through, by what holes mean: ``"error"`` and ``"background"``."""
+def checked(array: zarr.Array[Any], absent: Container[str] = ()) -> Mapping[str, zarr.Array[Any]]:
+    """Return the array to read through, by what holes mean: ``"error"`` and ``"background"``.
+
+    Args:
+        array: as Zarr opened it.
+        absent: keys in its store of the objects that were left out on purpose.
+    """
     blosc = _is_blosc(array.metadata)
     return {
         holes: zarr.Array(
             AsyncArray(
                 array.metadata,
-                StorePath(CheckedStore(array.store, strict=holes == "error", blosc=blosc), array.path),
+                StorePath(
+                    CheckedStore(array.store, strict=holes == "error", blosc=blosc, absent=absent), array.path
+                ),
                 array.async_array.config,
             )
         )

@@ -23,6 +23,7 @@ from pipeline.volume.ngff import image_attributes
 from pipeline.volume.node import as_place
 from pipeline.volume.space import Space
 from pipeline.volume.state import GROUP, read_attributes, set_attributes
+from pipeline.volume.window import shown_window
 
 INNER = {2: (512, 512), 3: (64, 128, 128)}
 """Voxels of an inner chunk (the smallest piece that is read), by number of spatial axes."""
@@ -125,6 +126,11 @@ def create_level(root: str | Path | Place, name: str, spec: ArraySpec) -> zarr.A
     return _open(level)
 
 
+def array_document(spec: ArraySpec) -> bytes:
+    """Return the metadata of an array as Zarr writes them, the content of its ``zarr.json``."""
+    return _document(_in_memory(spec))
+
+
 def ensure_level(root: str | Path | Place, name: str, spec: ArraySpec) -> zarr.Array[Any]:
     """Return one level's array: a new one, or the one that an interrupted job left, if its layout is the same.
 
@@ -159,6 +165,7 @@ def publish(
     axes: str,
     levels: Sequence[tuple[str, Space]],
     classes: Sequence[str] | None,
+    channels: Sequence[str] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the ``ome`` attribute: from now on viewers see an image of the given levels.
@@ -169,10 +176,13 @@ def publish(
         axes: stored axis names.
         levels: path and space of each level, finest first.
         classes: names of the class ids if the image is a class map.
+        channels: names of the channels, one each, for viewers; None where they have none.
         more: other attributes that come into being in the same step, such as a georeference.
     """
-    ome = image_attributes(name, axes, levels, classes=classes)
-    set_attributes(as_place(root), {**(more or {}), "ome": ome})
+    place = as_place(root)
+    window = shown_window(_open(place.at(levels[-1][0]))) if channels else (0.0, 255.0)
+    ome = image_attributes(name, axes, levels, classes=classes, channels=channels, window=window)
+    set_attributes(place, {**(more or {}), "ome": ome})
 
 
 def is_published(root: str | Path | Place) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,6 +79,16 @@ class Image(Protocol):
         ...
 
     @property
+    def scale(self) -> tuple[float, ...]:
+        """Voxels of level 0 that a voxel of this level spans, along each spatial axis; empty where that is 1."""
+        ...
+
+    @property
+    def pieces(self) -> tuple[int, ...]:
+        """Spatial shape of what is decoded at once: the chunk of a Zarr, the strip or tile of a file."""
+        ...
+
+    @property
     def level(self) -> int:
         """Which resolution level this is; 0 is the finest."""
         ...
@@ -108,12 +119,40 @@ class Image(Protocol):
         """Read the voxels of a box inside the image, NaN and infinity as they are: ``(c, [z,] y, x)``."""
         ...
 
+    def decoded_along(self, axis: int, start: int, stop: int) -> int:
+        """Return the stored voxels that are decoded along an axis, for a read of ``[start, stop)`` inside the image.
+
+        More than are read where the file is decoded in pieces, or in other voxels than it is seen in.
+        """
+        ...
+
+    def read_bytes(self, shape: Sequence[int]) -> int:
+        """Return the bytes of memory that a read of a box of a shape takes at most, beside its voxels."""
+        ...
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of memory that it takes a process to have the image open: libraries of its format, their caches."""
+        ...
+
     def check_holes(self) -> None:
         """Raise VolumeError where missing chunks are errors and missing parts of a stored object could not be told."""
         ...
 
     def identities(self) -> Identities:
         """Find out what everything that the image is stored in is now, in one listing."""
+        ...
+
+    def close(self) -> None:
+        """Let go of open files, when no thread reads any more."""
+        ...
+
+
+class ImageSpec(Protocol):
+    """How an image is opened; small and picklable, and imports what its format needs only where it arrives."""
+
+    def open(self) -> Image:
+        """Open the image."""
         ...
 
 

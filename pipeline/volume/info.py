@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.geometry import Box
-from pipeline.store import Place
-from pipeline.volume.geo import read_georeference
-from pipeline.volume.ngff import read_classes, read_version
+from pipeline.store import Place, survey
+from pipeline.volume.geo import Georeference, read_georeference
+from pipeline.volume.ngff import read_channels, read_classes, read_version
 from pipeline.volume.node import as_place, open_node
 from pipeline.volume.opening import open_volume
 from pipeline.volume.volume import Volume
@@ -40,6 +41,7 @@ def info(path: str | Path | Place, *, level: int = 0, axes: str | None = None) -
     return {
         "url": volume.url,
         "level": volume.level,
+        "format": "Zarr",
         "zarr_format": int(array.metadata.zarr_format),
         "ome_version": read_version(attributes),
         "axes": volume.axes,
@@ -54,6 +56,7 @@ def info(path: str | Path | Place, *, level: int = 0, axes: str | None = None) -
         "unit": space.unit,
         "translation": list(space.translation),
         "georeference": _georeference(attributes, space.voxel_size, levels[0]["voxel_size"]),
+        "channel_names": read_channels(attributes),
         "levels": levels,
         "classes": read_classes(attributes),
         "bytes": math.prod(array.shape) * volume.dtype.itemsize,
@@ -78,12 +81,18 @@ def _georeference(
     geo = read_georeference(attributes)
     if geo is None:
         return None
-    level = geo.scaled([size / first for size, first in zip(voxel_size, finest, strict=True)])
+    return describe_georeference(
+        geo.scaled([size / first for size, first in zip(voxel_size, finest, strict=True)])
+    )
+
+
+def describe_georeference(geo: Georeference) -> dict[str, Any]:
+    """Return a reference as plain values, for people and JSON."""
     return {
         "name": geo.name,
         "code": geo.code,
         "crs": geo.crs,
-        "transform": list(level.transform),
+        "transform": list(geo.transform),
         "nodata": geo.nodata if geo.nodata is None or math.isfinite(geo.nodata) else str(geo.nodata),
     }
 
@@ -91,12 +100,13 @@ def _georeference(
 def _stored(volume: Volume) -> dict[str, Any]:
     """Count the stored chunks that are there and the ones that are missing, and their bytes."""
     array = volume.array
-    sizes = {entry.key: entry.stat.size for entry in volume.place.entries() if entry.stat.size}
     grid = volume.storage_grid
-    keys = (array.metadata.encode_chunk_key(p) for p in grid.overlapping(Box.of_shape(array.shape)))
+    places = partial(grid.overlapping, Box.of_shape(array.shape))
+    found = survey(volume.place, map(array.metadata.encode_chunk_key, places()))
+    sizes = {entry.key: entry.stat.size for entry in found if entry.stat.size}
     listed: list[str] = []
     there = stored_bytes = 0
-    for key in keys:
+    for key in map(array.metadata.encode_chunk_key, places()):
         size = sizes.get(key)
         if size is not None:
             there += 1

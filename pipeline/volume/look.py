@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import InputDamageError, MissingChunkError, NonFiniteError, VolumeError
-from pipeline.geometry import Box, mirror
+from pipeline.errors import InputDamageError, MissingChunkError, VolumeError
+from pipeline.geometry import Box
 from pipeline.store import Stat
 from pipeline.volume.boxes import read_box
 from pipeline.volume.faults import lies_in_the_bytes, store_faults
 from pipeline.volume.index import MISSING, Index, IndexForm
+from pipeline.volume.shown import show
 
 if TYPE_CHECKING:
     from pipeline.volume.volume import Volume
@@ -32,9 +33,6 @@ SEPARATE = 64
 
 NAMED = 3
 """Stored objects that a message names."""
-
-AT_ONCE = 1 << 22
-"""Voxels that are checked for NaN at once: memory stays flat."""
 
 
 def identity_digest(identity: str) -> str:
@@ -64,7 +62,8 @@ class Look:
         inside: the box inside the volume whose voxels it shows.
         holes: what a missing stored chunk means: ``"error"`` or ``"background"`` (the fill value).
         keys: of all stored objects below ``inside``, inside the array.
-        stats: size and identity of each; None where it is not there, or empty.
+        stats: size and identity of each; None where it is not there, or empty, or absent: left out on purpose, which
+            is no hole (see :mod:`pipeline.volume.absent`).
     """
 
     volume: Volume
@@ -123,7 +122,8 @@ class Look:
         array = volume.checked[self.holes]
         try:
             with store_faults(volume.url):
-                return read_box(array, volume.axes, self.inside)
+                voxels = read_box(array, volume.axes, self.inside)
+                return voxels[list(volume.bands)] if volume.bands else voxels
         except Exception as error:
             if not lies_in_the_bytes(error):
                 raise
@@ -140,10 +140,8 @@ class Look:
             NonFiniteError: a voxel is NaN or infinite, and must not be.
             InputDamageError: see :meth:`read`, as for all others.
         """
-        voxels = self.read()
-        if finite and voxels.dtype.kind == "f" and not _all_finite(voxels):
-            raise self._non_finite(voxels)
-        return mirror(voxels, inside_box=self.inside, box=self.box, shape=self.volume.shape)
+        named = (self.volume.url, self.volume.stored_key) if finite else None
+        return show(self.read(), inside=self.inside, box=self.box, shape=self.volume.shape, finite=named)
 
     def _refuse(self, missing: Sequence[str], what: str, short: str) -> None:
         if missing:
@@ -154,7 +152,8 @@ class Look:
             )
 
     def _missing_objects(self) -> list[str]:
-        return [key for key, stat in zip(self.keys, self.stats, strict=True) if stat is None]
+        absent = self.volume.absent
+        return [k for k, stat in zip(self.keys, self.stats, strict=True) if stat is None and k not in absent]
 
     def _missing_inner(self) -> list[tuple[str, str]]:
         """Return the inner chunks that shards leave out: the shard's key, and the chunk's position in it."""
@@ -208,17 +207,6 @@ class Look:
             f"{self.volume.url}: below voxels {self.inside}, {what}. Restore them from the original and run again"
         )
 
-    def _non_finite(self, voxels: npt.NDArray[Any]) -> NonFiniteError:
-        bad = ~np.isfinite(voxels)
-        channel, *offset = (int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
-        voxel = tuple(a + i for a, i in zip(self.inside.start, offset, strict=True))
-        key = self.volume.stored_key(channel, voxel)
-        return NonFiniteError(
-            f"{self.volume.url}: {int(bad.sum())} of {bad.size} voxels of {self.inside} are NaN or infinite; the first"
-            f" is voxel {','.join(map(str, voxel))} of channel {channel}, stored in {key}. A network makes NaN of all"
-            " that it touches: replace them by numbers in the input, and run again"
-        )
-
     def _parts(self) -> Iterator[tuple[str, Box, tuple[int, ...]]]:
         """Yield each stored object's key, the part of its box below ``inside`` and its origin, over stored axes."""
         grid, stored = self.volume.storage_grid, self.volume.stored_box(self.inside)
@@ -234,12 +222,6 @@ def _left_out(index: Index, box: Box, inner: Sequence[int]) -> Iterator[str]:
     entries = index[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     for hole in np.argwhere((entries == MISSING).all(axis=-1)):
         yield ",".join(str(a + int(i)) for a, i in zip(low, hole, strict=True))
-
-
-def _all_finite(voxels: npt.NDArray[Any]) -> bool:
-    """Whether no voxel is NaN or infinite."""
-    rows = max(1, AT_ONCE * voxels.shape[1] // max(1, voxels.size))
-    return all(bool(np.isfinite(voxels[:, i : i + rows]).all()) for i in range(0, voxels.shape[1], rows))
 
 
 def _some(items: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
-"""OME-NGFF metadata: what an image group says of its levels (0.4 and 0.5 read, 0.5 written).
+"""OME-NGFF metadata: what an image group says of its levels and channels (0.4 and 0.5 read and written).
 
-Pure dictionaries in and out; the specification is https://ngff.openmicroscopy.org/0.5/, section "multiscales".
+Pure dictionaries in and out; the specification is https://ngff.openmicroscopy.org/0.5/, sections "multiscales",
+"omero" and "image-label"; https://ngff.openmicroscopy.org/0.4/ says the same in other places.
 """
 
 from __future__ import annotations
@@ -8,12 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pipeline.errors import VolumeError
 from pipeline.volume.space import Space
 
-VERSION = "0.5"
+VERSION: Final = "0.5"
+OLDER: Final = "0.4"
+"""Versions that are written: in Zarr v3, and in Zarr v2."""
+
+Window = tuple[float, float]
+"""Values that are shown as black and as full colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,36 @@ def read_classes(attributes: Mapping[str, Any]) -> list[str] | None:
     return [names.get(i, str(i)) for i in range(max(names, default=-1) + 1)]
 
 
+def read_channels(attributes: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of an image's channels; None where it does not name each of them."""
+    found = attributes.get("ome", attributes).get("omero")
+    channels = found.get("channels") if isinstance(found, Mapping) else None
+    if not isinstance(channels, list) or not channels:
+        return None
+    names = [channel.get("label") if isinstance(channel, Mapping) else None for channel in channels]
+    return [str(name) for name in names] if all(names) else None
+
+
+def channel_names(classes: Sequence[str], channels: int | None) -> tuple[str, ...] | None:
+    """Return the names of channels that hold a number for each class, or for the last class alone (a sigmoid).
+
+    Args:
+        classes: names of the class ids 0, 1 ...
+        channels: number of channels; None for a class map, which has none.
+    """
+    if channels is None or channels > len(classes):
+        return None
+    return tuple(classes[-1:] if channels == 1 else classes[:channels])
+
+
 def image_attributes(
-    name: str, axes: str, levels: Sequence[tuple[str, Space]], *, classes: Sequence[str] | None = None
+    name: str,
+    axes: str,
+    levels: Sequence[tuple[str, Space]],
+    *,
+    classes: Sequence[str] | None = None,
+    channels: Sequence[str] | None = None,
+    window: Window = (0, 255),
 ) -> dict[str, Any]:
     """Return the ``ome`` attribute of an image of the given levels.
 
@@ -97,6 +131,8 @@ def image_attributes(
         axes: stored axis names, for example ``"cyx"``.
         levels: path and space of each level, finest first.
         classes: names of the class ids 0, 1, ... if the image is a class map; adds ``image-label``.
+        channels: names of the channels, one each; adds ``omero``.
+        window: values that viewers show as black and as full colour, of all channels; for ``channels`` only.
     """
     unit = levels[0][1].unit
     described: list[dict[str, str]] = []
@@ -113,11 +149,46 @@ def image_attributes(
     ome: dict[str, Any] = {"version": VERSION, "multiscales": [image]}
     if classes is not None:
         ome["image-label"] = _image_label(classes)
+    if channels is not None:
+        ome["omero"] = _omero(channels, window)
     return ome
+
+
+def older_attributes(ome: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what version 0.4 says instead of an ``ome`` attribute of 0.5: the same, in the group's own attributes."""
+    found = {key: value for key, value in ome.items() if key != "version"}
+    found["multiscales"] = [{"version": OLDER, **image} for image in found["multiscales"]]
+    for key in ("image-label", "omero"):
+        if key in found:
+            found[key] = {**found[key], "version": OLDER}
+    return found
 
 
 _PALETTE = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 """Okabe and Ito's colours, which people with colour-blindness can tell apart."""
+
+
+_PRIMARY = {"red": "FF0000", "r": "FF0000", "green": "00FF00", "g": "00FF00", "blue": "0000FF", "b": "0000FF"}
+
+
+def _omero(channels: Sequence[str], window: Window) -> dict[str, Any]:
+    """Return names, colours and shown values of channels; red, green and blue are what they are called.
+
+    Probabilities of classes, which begin with the background, have the colours of the classes: it is black.
+    """
+    first = 0 if channels[0].lower() == "background" else 1
+    hues = ["FFFFFF"] if len(channels) == 1 else [colour[1:].upper() for colour in _PALETTE[first:]]
+    low, high = window
+    described = [
+        {
+            "label": name,
+            "color": _PRIMARY.get(name.lower(), hues[i % len(hues)]),
+            "window": {"min": low, "max": high, "start": low, "end": high},
+            "active": True,
+        }
+        for i, name in enumerate(channels)
+    ]
+    return {"version": VERSION, "channels": described}
 
 
 def _image_label(classes: Sequence[str]) -> dict[str, Any]:

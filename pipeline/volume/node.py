@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import zarr
-from zarr.storage import LocalStore, ObjectStore
 
 from pipeline.errors import VolumeError
-from pipeline.store import LocalPlace, ObjectPlace, Place, open_place
+from pipeline.store import LocalPlace, Place, WebPlace, open_place, place_of_store
 from pipeline.volume.faults import lies_in_the_bytes, store_faults
 
 DOCUMENTS = ("zarr.json", ".zarray", ".zgroup")
@@ -26,12 +25,7 @@ def as_place(where: str | Path | Place) -> Place:
 
 def array_place(array: zarr.Array[Any]) -> Place:
     """Return the place of an array that Zarr opened in a folder or in a bucket."""
-    store = array.store
-    if isinstance(store, LocalStore):
-        root: Place = LocalPlace(store.root)
-    else:
-        assert isinstance(store, ObjectStore), store
-        root = ObjectPlace(store.store.config["bucket"], str(store.store.prefix or ""))
+    root = place_of_store(array.store)
     return root.at(array.path) if array.path else root
 
 
@@ -89,9 +83,13 @@ def array_names(group: zarr.Group, url: str) -> list[str]:
     """Return the names of a group's arrays.
 
     Raises:
-        VolumeError: one of them cannot be opened.
+        VolumeError: one of them cannot be opened, or they lie behind https.
         StoreError: the store does not answer.
     """
+    if isinstance(place_of_store(group.store), WebPlace):
+        raise VolumeError(
+            f"{url}: what lies behind https cannot be listed; name one array of the group, as {url}/NAME"
+        )
     try:
         with store_faults(url):
             return sorted(name for name, _ in group.arrays())
@@ -106,7 +104,7 @@ def _absence(place: Place, url: str) -> str:
     if isinstance(place, LocalPlace):
         if not place.root.exists():
             return f"{url}: there is no such file or folder"
-    elif next(iter(place.entries()), None) is None:
+    elif not isinstance(place, WebPlace) and next(iter(place.entries()), None) is None:
         return f"{url}: nothing is stored there; check the bucket and the prefix"
     return f"{url}: not a Zarr array or group (no zarr.json, .zarray or .zgroup); `overtile ingest` makes one"
 

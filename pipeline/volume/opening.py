@@ -9,7 +9,9 @@ import numpy as np
 import zarr
 
 from pipeline.errors import VolumeError
+from pipeline.geometry import Grid
 from pipeline.store import Place
+from pipeline.volume.absent import AbsentKeys, Bits, read_absent
 from pipeline.volume.checked import checked
 from pipeline.volume.index import Indices
 from pipeline.volume.ngff import Level, read_levels
@@ -22,7 +24,12 @@ KINDS = "buif"
 
 
 def open_volume(
-    url: str | Path | Place, *, level: int = 0, axes: str | None = None, holes: str = "error"
+    url: str | Path | Place,
+    *,
+    level: int = 0,
+    axes: str | None = None,
+    holes: str = "error",
+    absent: Bits | None = None,
 ) -> Volume:
     """Open a Zarr array (v2 or v3) or one level of an OME-Zarr image (0.4 or 0.5) for reading.
 
@@ -31,9 +38,11 @@ def open_volume(
         level: resolution level, 0 is the finest; plain arrays have level 0 only.
         axes: names of the stored axes (``"cyx"``), where the store does not say them.
         holes: what a stored chunk that is missing means, see :meth:`Volume.look`.
+        absent: which stored objects were left out on purpose, over their spatial grid; None for those that the image
+            group names (:mod:`pipeline.volume.absent`).
 
     Raises:
-        VolumeError: missing, not Zarr, no such level, a dtype that is not numeric, ambiguous axes.
+        VolumeError: missing, not Zarr, no such level, a dtype that is not numeric, ambiguous axes, damaged metadata.
         InputError: an address of another form.
         StoreError: the store does not answer.
     """
@@ -53,18 +62,45 @@ def open_volume(
     check_one_time(stored, array.shape, where=url)
     known = chosen.axes == stored
     space = chosen.space() if known else Space.unscaled("".join(a for a in stored if a in "zyx"))
+    if absent is None and isinstance(node, zarr.Group):
+        absent = _absent(node, array, stored, level, url)
     return Volume(
         url=url,
         place=place.at(array.path) if array.path else place,
         array=array,
-        checked=checked(array),
+        checked=checked(array, () if absent is None else AbsentKeys(absent, stored, space.axes, array.path)),
         indices=Indices(array),
         axes=stored,
         space=space,
         levels=tuple(entry.path for entry in levels),
         level=level,
         holes=holes,
+        absent=() if absent is None else AbsentKeys(absent, stored, space.axes),
+        attributes=dict(node.attrs),
+        scale=_scale(chosen, levels[0], space.axes) if known else (),
     )
+
+
+def _scale(level: Level, finest: Level, axes: str) -> tuple[float, ...]:
+    """Return the voxels of level 0 that a voxel of a level spans."""
+    sizes = zip(level.space().voxel_size, finest.space().voxel_size, strict=True)
+    return tuple(size / first for size, first in sizes) if level.axes == finest.axes else (1.0,) * len(axes)
+
+
+def _absent(group: zarr.Group, array: zarr.Array[Any], axes: str, level: int, url: str) -> Bits | None:
+    """Return which shards of a level its group says were left out, over their spatial grid; None where none is."""
+    found = read_absent(dict(group.attrs), where=url)
+    if found is None:
+        return None
+    order = [axes.index(axis) for axis in "zyx" if axis in axes]
+    stored = array.shards or array.chunks
+    grid = Grid(tuple(array.shape[i] for i in order), tuple(stored[i] for i in order))
+    if not level < len(found.levels) or found.levels[level] != grid:
+        raise VolumeError(
+            f"{url}: its attributes say which shards of other arrays than level {level} ({grid.shape} in shards of"
+            f" {grid.chunk}) a mask left out; the image was changed after it was published: segment it again"
+        )
+    return found.of_level(level)
 
 
 def _check_array(array: zarr.Array[Any], url: str) -> None:

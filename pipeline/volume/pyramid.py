@@ -12,7 +12,7 @@ until the others have caught up, and no axis lags behind. Voxels of 50 x 4 x 4 n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from pipeline.geometry import Box, Grid
 from pipeline.store import Place
+from pipeline.volume.absent import Absent, Bits
 from pipeline.volume.create import ArraySpec, ensure_level
 from pipeline.volume.node import as_place
 from pipeline.volume.opening import open_volume
@@ -104,6 +105,8 @@ def build_pyramid(
     threads: int,
     progress: Callable[[int, int], None] | None,
     holes: str = "error",
+    made: Collection[Box] = (),
+    absent: Absent | None = None,
 ) -> list[tuple[str, Space]]:
     """Write all coarser levels of the image group ``root`` from its level ``"0"``, which is whole.
 
@@ -117,6 +120,9 @@ def build_pyramid(
         threads: shards built at once; each needs about two shards of memory.
         progress: told the bytes of coarser voxels written so far, and in all.
         holes: what a stored chunk that level 0 lacks means, see :meth:`Volume.read`.
+        made: cores of the shards of level ``"1"`` that the caller has written itself; they are left alone.
+        absent: shards that level 0 leaves out on purpose, and so those of the coarser levels that are left out; they
+            read as 0, and only what has something below it is walked.
 
     Returns:
         Path and space of every level, the finest (``"0"``) first: what ``publish`` takes.
@@ -131,12 +137,15 @@ def build_pyramid(
     levels = plan_pyramid(spec)
     tally = Tally(pyramid_bytes(spec), progress)
     finer = "0"
-    for level in levels:
+    for number, level in enumerate(levels, start=1):
         ensure_level(place, level.name, level.spec)
-        below = open_volume(place.at(finer))
-        pieces = _pieces(partial(below.read, holes=holes), level, below.shape, method)
+        below = open_volume(place.at(finer), absent=absent.of_level(number - 1) if absent else None)
+        cores = _cores(level.spec, made, absent.of_level(number) if absent else None)
+        pieces = _pieces(partial(below.read, holes=holes), level, below.shape, method, cores)
         write_shards(place.at(level.name), pieces, threads=threads, wrote=tally.add)
-        finer = level.name
+        if left_out := sum(each.spec.nbytes for each in levels[:number]) - tally.done:
+            tally.add(left_out)
+        finer, made = level.name, ()
     return [("0", spec.space), *((level.name, level.spec.space) for level in levels)]
 
 
@@ -159,9 +168,18 @@ def _coarser(spec: ArraySpec, factors: Sequence[int]) -> ArraySpec:
     return replace(spec, shape=shape, shard=shard, inner=inner, space=spec.space.coarser(factors))
 
 
-def _pieces(read: _Read, level: PyramidLevel, shape: Sequence[int], method: Method) -> Iterator[Piece]:
-    """Yield the level's shards and how to make each one."""
-    for core in Grid(level.spec.shape, level.spec.shard).cores():
+def _cores(spec: ArraySpec, made: Collection[Box], absent: Bits | None) -> Iterator[Box]:
+    """Yield the boxes of a level's shards that are neither made nor absent."""
+    grid = Grid(spec.shape, spec.shard)
+    walked = range(len(grid)) if absent is None else map(int, np.flatnonzero(~absent))
+    return (core for core in map(grid.core, walked) if core not in made)
+
+
+def _pieces(
+    read: _Read, level: PyramidLevel, shape: Sequence[int], method: Method, cores: Iterable[Box]
+) -> Iterator[Piece]:
+    """Yield a level's shards and how to make each one."""
+    for core in cores:
         yield level.spec.stored_box(core), partial(_make, read, level, shape, method, core)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 
+from pipeline.errors import VolumeError
 from pipeline.geometry import Box, Grid, visible_box
 from pipeline.store import Place, Stat
+from pipeline.volume.geo import Georeference, read_georeference
+from pipeline.volume.identities import StoredIdentities
 from pipeline.volume.index import Indices
 from pipeline.volume.look import Look
 from pipeline.volume.space import Space
@@ -33,6 +36,10 @@ class Volume:
         levels: path of each resolution level's array; one entry where there are no others.
         level: which of them this is.
         holes: what a stored chunk that is missing means where a reader does not say it, see :meth:`look`.
+        attributes: of the image group, or of an array that is alone.
+        scale: voxels of level 0 that a voxel of this level spans, along each spatial axis; empty for 1.
+        bands: channels that are read, in this order, counted from 0; none for all.
+        absent: keys of the stored objects that were left out on purpose: they read as the fill value, and are no holes.
     """
 
     url: str
@@ -45,6 +52,10 @@ class Volume:
     levels: tuple[str, ...]
     level: int
     holes: str = "error"
+    absent: Container[str] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    scale: tuple[float, ...] = ()
+    bands: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -59,6 +70,8 @@ class Volume:
     @property
     def channels(self) -> int:
         """Number of channels; 1 where there is no channel axis."""
+        if self.bands:
+            return len(self.bands)
         return int(self.array.shape[self.axes.index("c")]) if "c" in self.axes else 1
 
     @property
@@ -76,7 +89,57 @@ class Volume:
         """What identifies the array: its own Zarr metadata, without the user's attributes."""
         document = dict(self.array.metadata.to_dict())
         document.pop("attributes", None)
+        if self.bands:
+            document["bands"] = list(self.bands)
         return json.loads(json.dumps(document, default=str, sort_keys=True))  # type: ignore[no-any-return]
+
+    @property
+    def level_count(self) -> int:
+        """Number of resolution levels that there are."""
+        return len(self.levels)
+
+    @property
+    def geo(self) -> Georeference | None:
+        """Where on Earth the voxels of this level lie; None of a volume that does not say it.
+
+        Raises:
+            VolumeError: what it says is damaged.
+        """
+        found = read_georeference(self.attributes)
+        return found.scaled(self.scale) if found is not None and self.scale else found
+
+    @property
+    def pieces(self) -> tuple[int, ...]:
+        """Spatial shape of the chunks that are decoded one by one."""
+        return tuple(self.array.chunks[self.axes.index(a)] for a in self.space.axes)
+
+    def decoded_along(self, axis: int, start: int, stop: int) -> int:
+        """Return the voxels that are decoded along an axis for a read: chunks are small, so as many as are read."""
+        return stop - start
+
+    def read_bytes(self, shape: Sequence[int]) -> int:
+        """Return the bytes of memory that a read takes beside its voxels: next to none."""
+        return 0
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of memory that it takes to have the volume open: next to none."""
+        return 0
+
+    def check_holes(self) -> None:
+        """Raise VolumeError where missing chunks are errors and missing inner chunks of shards could not be told."""
+        if self.holes == "error":
+            try:
+                _ = self.indices.form
+            except VolumeError as error:
+                raise VolumeError(f"{self.url}: {error}") from error
+
+    def identities(self) -> StoredIdentities:
+        """Find out what every stored object is now, in one listing."""
+        return StoredIdentities(self)
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def look(self, box: Box, *, holes: str | None = None) -> Look:
         """Find what is stored below a box, and that it is there; then read it with :meth:`Look.shown`.
@@ -146,6 +209,7 @@ class Volume:
 
     def stored_key(self, channel: int, voxel: Sequence[int]) -> str:
         """Return the key, inside the array, of the stored object that holds a voxel ``([z,] y, x)``."""
+        channel = self.bands[channel] if self.bands else channel
         spatial = dict(zip(self.space.axes, voxel, strict=True)) | {"c": channel, "t": 0}
         lengths = zip(self.axes, self.storage_grid.chunk, strict=True)
         return str(self.array.metadata.encode_chunk_key(tuple(spatial[a] // n for a, n in lengths)))
@@ -153,7 +217,9 @@ class Volume:
     def _find(self, box: Box, holes: str) -> Look:
         inside = visible_box(box, self.shape)
         keys = self.stored_keys(inside)
-        return Look(self, box, inside, holes, tuple(keys), tuple(_stats(self.place, keys)))
+        asked = [key for key in keys if key not in self.absent]
+        found = dict(zip(asked, _stats(self.place, asked), strict=True))
+        return Look(self, box, inside, holes, tuple(keys), tuple(found.get(key) for key in keys))
 
 
 def keys_present(place: Place, keys: Sequence[str]) -> list[bool]:

@@ -39,6 +39,22 @@ def test_export_prints_one_document(here, capsys):
     }
 
 
+def test_a_copy_for_tools_without_zarr_v3(here, capsys):
+    assert run(["export", "a.zarr", "b.zarr", "--ngff", "0.4", "--classes", "glass,cell,fold"]) == 0
+    assert capsys.readouterr().out.startswith("b.zarr: ")
+    assert json.loads((here / "b.zarr" / ".zattrs").read_text())["image-label"]["version"] == "0.4"
+    assert run(["export", "a.zarr", "b.zarr"]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_missing_chunks_are_background_where_that_is_said(here, capsys):
+    (here / "a.zarr" / "c" / "0" / "0").unlink()
+    assert run(["export", "a.zarr", "a.geojson", "--json"]) != 0
+    assert "--holes background" in capsys.readouterr().err
+    assert run(["export", "a.zarr", "a.geojson", "--json", "--holes", "background"]) == 0
+    assert json.loads(capsys.readouterr().out)["polygons"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -54,6 +70,9 @@ def test_export_prints_one_document(here, capsys):
         ("a.zarr a.geojson --object-type cell", "'cell' is not one of"),
         ("a.zarr a.geojson --threads 0", "--threads 0"),
         ("a.zarr a.tif", "nothing says where on Earth"),
+        ("a.zarr a.png --ngff 0.4", "--ngff: is for .zarr"),
+        ("a.zarr b.zarr --ngff 0.3", "'0.3' is not one of"),
+        ("a.zarr a.png --holes maybe", "'maybe' is not one of"),
     ],
 )
 def test_refusals_exit_with_2_and_write_nothing(here, capsys, arguments, message):

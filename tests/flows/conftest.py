@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from networks import make_checkpoint
 from prefect.events.worker import EventsWorker
@@ -26,6 +28,29 @@ def server(tmp_path_factory):
             # Else this process would try for a minute, at its end, to reach the server that is gone.
             EventsWorker.drain_all()
             APILogWorker.drain_all()
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The repository."""
+    return Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def deployed(server, root):
+    """The server with a work pool and all deployments, made as docs/operations.md says."""
+    server.prefect(
+        "work-pool",
+        "create",
+        "overtile",
+        "--type",
+        "process",
+        "--base-job-template",
+        "deployments/pools/process.json",
+        cwd=root,
+    )
+    server.prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml", cwd=root)
+    return server
 
 
 @pytest.fixture(scope="session")

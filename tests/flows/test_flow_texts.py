@@ -1,3 +1,6 @@
+import json
+import shlex
+
 import pytest
 
 from flows.failures import rerun_text
@@ -59,4 +62,8 @@ def test_the_commands_that_try_again_can_be_pasted(tmp_path, monkeypatch):
     text = rerun_text({"failed": 1234, "total": 10**6, "output": "a b.zarr"}, "1-2-3")
     assert f"overtile rerun '{tmp_path}/a b.zarr'" in text
     assert "prefect flow-run retry 1-2-3" in text
+    command = next(line for line in text.splitlines() if line.startswith("prefect deployment run"))
+    words = shlex.split(command)
+    assert words[3] == "rerun-failed/rerun-failed"
+    assert json.loads(words[5]) == {"output": f"{tmp_path}/a b.zarr"}
     assert "1,234 of 1,000,000 chunks failed" in text

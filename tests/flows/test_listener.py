@@ -6,7 +6,7 @@ import uuid
 import pytest
 from waiting import wait_until
 
-from flows.artifacts import FlowListener, show_markdown, show_table
+from flows.artifacts import FlowListener, show_link, show_markdown, show_table
 
 NEVER = 3600.0
 
@@ -30,6 +30,10 @@ class Bars:
         self.gate.wait(30)
         self.shown[self.keys[bar]].append((percent, description))
 
+    def draw(self, key, shown, picture, description):
+        self.shown.setdefault(key, []).append((shown, picture, description))
+        return shown or uuid.UUID(int=1)
+
 
 class Broken:
     """A board on a server that is not there."""
@@ -41,7 +45,7 @@ class Broken:
         self.asked += 1
         raise ConnectionError("nobody answers")
 
-    update = create
+    update = draw = create
 
 
 def test_a_bar_is_shown_at_once_and_again_at_the_end_but_not_for_every_step():
@@ -66,6 +70,43 @@ def test_bars_move_while_the_work_goes_on():
             wait_until(
                 lambda done=done: bars.shown.get("train-train", [()])[-1][:1] == (pytest.approx(100 * done / 3),)
             )
+
+
+def test_speed_and_time_left_are_told_and_count_from_where_the_work_began(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("flows.artifacts.time.monotonic", lambda: clock[0])
+    bars = Bars()
+    with FlowListener("segment", "s3://me:c4n4ry@b/out.zarr", board=bars, interval=NEVER) as listener:
+        listener.phase("predict", 1000, "chunks")
+        listener.progress(400)
+        listener.follow(voxels=1e6, picture=lambda: "data:image/png;base64,")
+        clock[0] = 10.0
+        listener.progress(480, 20)
+    text = "480 of 1,000 chunks, 20 failed · 10 chunks/s, 10 M voxel/s · 50 s left · s3://***@b/out.zarr"
+    assert bars.shown["segment-predict"][-1] == (48.0, text)
+
+
+def test_a_picture_is_drawn_at_the_beginning_and_at_the_end_in_the_same_place():
+    bars, drawn = Bars(), []
+    with FlowListener("segment", "o", board=bars, interval=0.0) as listener:
+        listener.phase("predict", 3, "chunks")
+        listener.follow(voxels=1, picture=lambda: drawn.append(1) or f"picture {len(drawn)}")
+        for done in (1, 2, 3):
+            listener.progress(done)
+            wait_until(lambda: "segment-grid" in bars.shown)
+    first = (None, "picture 1", "chunks by state · o")
+    assert bars.shown["segment-grid"] == [first, (uuid.UUID(int=1), "picture 2", "chunks by state · o")]
+
+
+def test_a_picture_that_cannot_be_drawn_is_no_error(caplog):
+    def fail():
+        raise RuntimeError("no paint")
+
+    with FlowListener("segment", "o", board=Bars(), interval=0.0) as listener:
+        listener.phase("predict", 3, "chunks")
+        listener.follow(voxels=1, picture=fail)
+        listener.progress(1)
+    assert "progress cannot be shown (RuntimeError: no paint)" in caplog.text
 
 
 def test_each_phase_has_a_bar_and_what_was_not_shown_in_time_is_shown_at_the_end():
@@ -117,13 +158,19 @@ def test_many_threads_may_report():
 
 
 def test_notes_are_logged(caplog):
+    caplog.set_level("INFO", "overtile")
     with FlowListener("segment", "o", board=Bars()) as listener:
         listener.note("100 % of it is there already")
     assert "100 % of it is there already" in caplog.messages
 
 
 @pytest.mark.parametrize(
-    "show", [lambda key: show_markdown(key, "text"), lambda key: show_table(key, [{"a": 1}], "a table")]
+    "show",
+    [
+        lambda key: show_markdown(key, "text"),
+        lambda key: show_table(key, [{"a": 1}], "a table"),
+        lambda key: show_link(key, "page.html", "a page"),
+    ],
 )
 def test_an_artifact_that_cannot_be_made_is_no_error(show, caplog):
     show("Not A Key")  # refused by Prefect's own check, before any server is asked

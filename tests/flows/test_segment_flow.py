@@ -27,7 +27,7 @@ from pipeline.run.verify import verify
 
 pytestmark = pytest.mark.slow
 
-PHASES = {"plan", "prepare", "verify", "pyramid", "seal", "publish"}
+PHASES = {"plan", "prepare", "verify", "pyramid", "seal", "publish", "report"}
 
 
 @pytest.fixture
@@ -84,10 +84,14 @@ def test_a_run_is_sealed_and_its_task_runs_are_phases_and_regions(job, client):
     assert state.result()["state"] == "sealed"
     assert verify(Path(job.output)).ok
     regions = {f"region {n} of 3" for n in (1, 2, 3)}
-    assert task_runs(client, state, 9) == dict.fromkeys(PHASES | regions, "Completed")
+    assert task_runs(client, state, 10) == dict.fromkeys(PHASES | regions, "Completed")
     shown = artifacts(client, state)
-    assert shown.keys() == {"segment-predict", "segment-verify", "segment-pyramid"}
-    assert {artifact.data for artifact in shown.values()} == {100}
+    bars = {"segment-predict", "segment-verify", "segment-pyramid"}
+    assert shown.keys() == {*bars, "segment-grid", "segment-report"}
+    assert {shown[bar].data for bar in bars} == {100}
+    assert shown["segment-grid"].data.startswith("data:image/png;base64,")
+    assert f"{job.output}.run/report.html" in shown["segment-report"].data
+    assert Path(f"{job.output}.run/report.html").exists()
     assert shown["segment-predict"].description.startswith("36 of 36 chunks")
 
     again = segment_flow(job, regions=3, return_state=True)
@@ -118,7 +122,9 @@ def test_a_failed_chunk_fails_its_region_and_the_run_and_is_all_that_is_done_aga
     table = shown["segment-failed-chunks"].data
     assert '"position": "0/0", "attempts": 1' in table
     assert "are missing" in table
+    assert f"overtile rerun {job.output} --chunks 0/0" in table
     assert f"overtile rerun {job.output}" in shown["segment-rerun"].data
+    assert "prefect deployment run rerun-failed/rerun-failed --params" in shown["segment-rerun"].data
     assert str(state.state_details.flow_run_id) in shown["segment-rerun"].data
     wait_until(lambda: any("chunk 0/0, attempt 1 failed" in line for line in log_lines(client, state)))
 
@@ -136,7 +142,7 @@ def test_a_failed_chunk_fails_its_region_and_the_run_and_is_all_that_is_done_aga
     assert sorted(done_chunks(job)) == list(range(36))
     assert {r.chunk for r in replay(RunFolder(job.output).journal) if r.attempt == 3} == lacking
     expected = dict.fromkeys({*PHASES, "region 1 of 3"}, "Completed")
-    assert task_runs(client, again, 7) == expected
+    assert task_runs(client, again, 8) == expected
     assert "segment-failed-chunks" not in artifacts(client, again)
     assert status(Path(job.output))["state"] == "sealed"
 

@@ -7,7 +7,8 @@ from networks import make_image
 
 from flows.session import Session
 from pipeline.config import SegmentJob
-from pipeline.errors import EnvironmentFaultError, FailedChunksError, OvertileError
+from pipeline.errors import EnvironmentFaultError, FailedChunksError, OvertileError, RunBusyError
+from pipeline.run.folder import RunFolder
 from pipeline.run.status import status
 
 pytestmark = pytest.mark.slow
@@ -64,3 +65,18 @@ def test_an_interrupted_run_ends_at_once_and_blames_no_chunk(session, tmp_path):
     with pytest.raises(FailedChunksError, match="0 of 4 chunks failed, 4 are pending"):
         session.check()
     assert status(tmp_path / "out.zarr")["failed"] == 0
+
+
+def test_a_run_that_another_process_is_at_is_refused_and_nobody_is_alarmed(session, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("flows.session.announce", lambda *event: said.append(event))
+    job = SegmentJob.model_validate(RunFolder(tmp_path / "out.zarr").read()["settings"])
+
+    def refused():
+        with Session(job) as second:
+            second.plan()
+            second.prepare()
+
+    with pytest.raises(RunBusyError, match="another process is writing"):
+        refused()
+    assert said == []

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from inline import drive, tiny_job
+from networks import make_checkpoint, make_image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from runs import make_run
@@ -13,9 +15,11 @@ from flows.evaluate import evaluate_flow
 from flows.ingest import ingest_flow
 from flows.report import report_flow
 from flows.train import train_flow
+from flows.verify import verify_flow
 from pipeline.config import EvaluateJob, IngestJob, Pair, TrainJob
-from pipeline.errors import InputError
+from pipeline.errors import DamageError, InputError
 from pipeline.model.architecture import UNetArchitecture
+from pipeline.run.status import status
 
 pytestmark = pytest.mark.slow
 
@@ -85,3 +89,23 @@ def test_a_prediction_becomes_metrics_and_a_page(shown, tmp_path):
 def test_a_refused_job_fails_its_flow(server, tmp_path):
     with pytest.raises(InputError, match="there is no run"):
         report_flow(str(tmp_path / "out.zarr"))
+
+
+def test_a_result_is_verified_and_damage_fails_the_flow(shown, tmp_path):
+    make_image(tmp_path / "image.zarr", (64, 64), shard=(32, 32))
+    make_checkpoint(tmp_path / "model.safetensors", depth=2, width=2, padding="same")
+    output = tmp_path / "out.zarr"
+    drive(tiny_job(tmp_path, output))
+    state = verify_flow(str(output), return_state=True)
+    assert state.is_completed()
+    assert state.result()["ok"]
+    assert shown(state)["verify-verify"].data == 100
+    assert "| ok | True |" in shown(state)["verify-found"].data
+
+    next(path for path in (output / "0" / "c").rglob("*") if path.is_file()).write_bytes(b"none")
+    for repair, message in ((False, "run this again with repair"), (True, r"1 chunk\(s\) are pending now")):
+        state = verify_flow(str(output), repair, return_state=True)
+        assert state.is_failed()
+        with pytest.raises(DamageError, match=message):
+            state.result()
+    assert status(output)["pending"] == 1

@@ -5,6 +5,7 @@ import pytest
 import rasterio
 import shapely
 import tifffile
+import yaozarrs
 import zarr
 from PIL import Image
 from pyogrio.raw import read
@@ -13,9 +14,14 @@ from volumes import create_filled, save, small_spec
 
 import pipeline
 from pipeline.errors import InputError, VolumeError
+from pipeline.geometry import Grid
 from pipeline.jobs import export as job
-from pipeline.volume import publish
-from pipeline.volume.geo import Georeference, georeference_attributes
+from pipeline.run.folder import RunFolder
+from pipeline.store import LocalPlace
+from pipeline.volume import open_volume, publish
+from pipeline.volume.absent import Absent
+from pipeline.volume.geo import Georeference, georeference_attributes, read_georeference
+from pipeline.volume.state import KEY, set_attributes
 
 UTM = "EPSG:32618"
 
@@ -32,9 +38,12 @@ def result(tmp_path):
     return make_run(tmp_path, squares())
 
 
+def features(path):
+    return json.loads(path.read_text())["features"]
+
+
 def bounds(path):
-    features = json.loads(path.read_text())["features"]
-    return sorted(shapely.geometry.shape(f["geometry"]).bounds for f in features)
+    return sorted(shapely.geometry.shape(f["geometry"]).bounds for f in features(path))
 
 
 def test_polygons_of_a_run(tmp_path, result):
@@ -46,6 +55,7 @@ def test_polygons_of_a_run(tmp_path, result):
         "bytes": (tmp_path / "a.geojson").stat().st_size,
         "classes": ["background", "cell"],
         "crs": None,
+        "holes": 0,
         "polygons": 3,
     }
     assert bounds(tmp_path / "a.geojson") == [(30, 10, 50, 20), (60, 60, 80, 70), (100, 100, 101, 101)]
@@ -68,6 +78,12 @@ def test_pixels_are_those_of_level_0_of_the_image(tmp_path):
     out = make_run(tmp_path, ids, level=1, region=((20, 160), (40, 170)))
     pipeline.export(out, tmp_path / "a.geojson")
     assert bounds(tmp_path / "a.geojson")[0] == (2 * (30 + 40), 2 * (10 + 20), 2 * (50 + 40), 2 * (20 + 20))
+    record = tmp_path / "out.zarr.run" / "run.json"
+    recorded = json.loads(record.read_text())
+    recorded["plan"].pop("resolution")  # as older versions recorded a run
+    record.write_text(json.dumps(recorded))
+    pipeline.export(out, tmp_path / "b.geojson")
+    assert bounds(tmp_path / "b.geojson") == bounds(tmp_path / "a.geojson")
     (tmp_path / "image.zarr").rename(tmp_path / "moved.zarr")
     with pytest.raises(InputError, match=r"of level 1 of .*image\.zarr, which is needed"):
         pipeline.export(out, tmp_path / "b.geojson")
@@ -157,7 +173,7 @@ def test_listeners_are_told(tmp_path, result):
 @pytest.mark.parametrize(
     ("target", "options", "message"),
     [
-        ("a.shp", {}, r"one of \.geojson, \.gpkg, \.ome\.tif, \.ome\.tiff, \.tif, \.tiff, \.png"),
+        ("a.shp", {}, r"one of \.geojson, \.gpkg, \.ome\.tif, \.ome\.tiff, \.tif, \.tiff, \.png, \.zarr"),
         (".geojson", {}, "its ending names the format"),
         ("none/a.png", {}, "there is no folder"),
         ("folder.png", {}, "is a folder"),
@@ -171,10 +187,17 @@ def test_listeners_are_told(tmp_path, result):
         ("a.gpkg", {"object_type": "detection"}, "--object-type: is for .geojson"),
         ("a.geojson", {"object_type": "cell"}, "is annotation or detection"),
         ("a.tif", {}, "nothing says where on Earth"),
+        ("a.zarr", {"ngff": "0.6"}, r"--ngff 0\.6: is 0\.4 or 0\.5"),
+        ("a.png", {"ngff": "0.4"}, r"--ngff: is for \.zarr"),
+        ("a.png", {"holes": "none"}, "--holes none: is error or background"),
+        ("folder.zarr", {}, "exists already"),
+        ("none/a.zarr", {}, "there is no folder"),
+        ("out.zarr/a.zarr", {}, "lies in the result"),
     ],
 )
 def test_refusals_write_nothing(tmp_path, result, target, options, message):
     (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.zarr").mkdir()
     before = sorted(tmp_path.rglob("*"))
     where = target if "://" in target else tmp_path / target
     with pytest.raises(InputError, match=message):
@@ -187,6 +210,77 @@ def test_a_run_that_is_not_complete_is_refused(tmp_path):
     for url in (out, out / "0"):
         with pytest.raises(InputError, match="its run is not complete, so it has holes"):
             pipeline.export(url, tmp_path / "a.geojson")
+
+
+@pytest.fixture
+def partial(tmp_path):
+    """A result whose second chunk failed, which its job accepted."""
+    out = make_run(tmp_path, squares(), states={1: "failed"}, sealed=False, pyramid=False)
+    RunFolder(out).seal({"state": "partial", "root": "abcd"})
+    volume = open_volume(out / "0")
+    publish(out, name="out", axes="yx", levels=[("0", volume.space)], classes=["background", "cell"])
+    set_attributes(LocalPlace(out), {KEY: {"state": "partial", "holes": ["0/1"], "run": "out.zarr.run"}})
+    return out
+
+
+def test_holes_of_a_partial_result_are_background_only_where_that_is_said(tmp_path, partial):
+    with pytest.raises(InputError, match=r"chunks that failed, so the result has holes.*--holes background"):
+        pipeline.export(partial, tmp_path / "a.geojson")
+    found = pipeline.export(partial, tmp_path / "a.geojson", holes="background")
+    assert (found["holes"], found["polygons"]) == (1, 3)
+    assert bounds(tmp_path / "a.geojson")[1] == (60, 60, 80, 70)  # the chunk held (64, 60, 80, 64) of it
+    area = sum(shapely.geometry.shape(f["geometry"]).area for f in features(tmp_path / "a.geojson"))
+    assert area == squares().sum() - 16 * 4
+
+
+def test_a_copy_says_what_the_result_said_of_itself(tmp_path, partial):
+    pipeline.export(partial, tmp_path / "a.zarr", ngff="0.4", holes="background")
+    attributes = dict(zarr.open_group(str(tmp_path / "a.zarr"), mode="r").attrs)
+    assert attributes[KEY] == {"made_by": "export", "state": "partial", "holes": ["0/1"]}
+    ids = squares()
+    ids[0:64, 64:128] = 0
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "a.zarr" / "0"), mode="r")[...], ids)
+
+
+@pytest.mark.parametrize(("ngff", "form"), [(None, 3), ("0.5", 3), ("0.4", 2)])
+def test_a_copy_as_ome_zarr(tmp_path, ngff, form):
+    georeferenced(tmp_path / "a.zarr", squares())
+    found = pipeline.export(tmp_path / "a.zarr", tmp_path / "b.ome.zarr", ngff=ngff)
+    assert (found["format"], found["crs"], found["classes"]) == (".zarr", UTM, ["background", "road"])
+    files = [p for p in (tmp_path / "b.ome.zarr").rglob("*") if p.is_file()]
+    assert found["bytes"] == sum(p.stat().st_size for p in files)
+    yaozarrs.validate_zarr_store(str(tmp_path / "b.ome.zarr"))
+    group = zarr.open_group(str(tmp_path / "b.ome.zarr"), mode="r")
+    assert group.metadata.zarr_format == form
+    attributes = dict(group.attrs)
+    assert read_georeference(attributes).transform == (2.0, 0.0, 500000.0, 0.0, -2.0, 4000000.0)
+    assert attributes.get("ome", attributes)["multiscales"][0]["name"] == "b"
+    np.testing.assert_array_equal(group["0"][...], squares())
+
+
+def test_what_a_mask_left_out_is_background_in_every_export(tmp_path):
+    ids = squares()
+    georeferenced(tmp_path / "a.zarr", ids)
+    bits = np.zeros((3, 3), bool)
+    bits[1, 1] = bits[0, 0] = True
+    for row, column in ((1, 1), (0, 0)):
+        (tmp_path / "a.zarr" / "0" / "c" / str(row) / str(column)).unlink()
+        ids[64 * row : 64 * row + 64, 64 * column : 64 * column + 64] = 0
+    said = Absent(bits, (Grid(ids.shape, (64, 64)),)).to_attribute()
+    set_attributes(LocalPlace(tmp_path / "a.zarr"), {KEY: {"state": "sealed", "absent": said}})
+    for ending in ("geojson", "gpkg", "tif", "ome.tif", "png", "zarr"):
+        assert pipeline.export(tmp_path / "a.zarr", tmp_path / f"a-copy.{ending}")["holes"] == 0
+    areas = [shapely.geometry.shape(f["geometry"]).area for f in features(tmp_path / "a-copy.geojson")]
+    assert sum(areas) == 4 * ids.sum()
+    assert sum(g.area for g in shapely.from_wkb(read(tmp_path / "a-copy.gpkg")[2])) == 4 * ids.sum()
+    with rasterio.open(tmp_path / "a-copy.tif") as raster:
+        np.testing.assert_array_equal(raster.read(1), ids)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a-copy.ome.tif"), ids)
+    with Image.open(tmp_path / "a-copy.png") as image:
+        picture = np.asarray(image)[: ids.shape[0], : ids.shape[1]]
+    np.testing.assert_array_equal(picture.any(axis=2), ids > 0)
+    copy = open_volume(tmp_path / "a-copy.zarr")
+    np.testing.assert_array_equal(copy.read(copy.box)[0], ids)
 
 
 def test_plain_arrays_and_what_is_none(tmp_path):

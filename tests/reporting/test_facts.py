@@ -57,7 +57,8 @@ def test_plan_against_outcome(run):
 
 def test_skipped_chunks_are_told(tmp_path):
     run = read_run(make_run(tmp_path, np.zeros((64, 128), "u1"), states={1: "skipped"}))
-    assert facts.state_text(run)[1].startswith("All 2 chunks are accounted for, 1 of them skipped with a reason")
+    told = facts.state_text(run)[1]
+    assert told.startswith("All 2 chunks are accounted for, 1 of them skipped (no reason given: 50\u00a0%)")
 
 
 def test_the_command_line_makes_the_same_run(run):

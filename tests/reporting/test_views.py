@@ -9,6 +9,7 @@ from pipeline.geometry import Box
 from pipeline.reporting import views
 from pipeline.reporting.views import common_levels, open_view
 from pipeline.volume import Space, build_pyramid, publish
+from pipeline.volume.sources.reading import Reading
 
 
 def image(root, data, *, axes="yx", levels=True):
@@ -105,7 +106,7 @@ def test_a_level_above_0_can_be_the_finest(tmp_path):
         "yx",
         version="0.5",
     )
-    view = open_view(tmp_path / "a", level=1)
+    view = open_view(tmp_path / "a", Reading(level=1))
     assert len(view.levels) == 2
     assert view.factor(1) == (2.0, 2.0)
     assert view.cut(Box((0, 0), (1, 1))).item() == 1

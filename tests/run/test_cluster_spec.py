@@ -2,8 +2,9 @@ import dataclasses
 
 import pytest
 
+from pipeline.config.cluster import KubernetesCluster, SlurmCluster, WorkerRange
 from pipeline.errors import PlanError
-from pipeline.run.cluster_spec import ClusterSpec, choose_workers
+from pipeline.run.cluster_spec import ClusterSpec, Tls, choose_workers
 from pipeline.run.machine import Machine
 
 GIB = 1 << 30
@@ -107,6 +108,31 @@ def test_a_cluster_with_an_address_has_its_own_workers(options, expected):
     assert choose(machine(), address="tcp://host:8786", **options) == (expected, "cpu")
 
 
+SITE = SlurmCluster(workers=WorkerRange(min=1, max=6), cores=3, memory=5 * GIB)
+CARDS = SITE.model_copy(update={"gpu": True})
+
+
+@pytest.mark.parametrize(
+    ("site", "options", "expected", "device"),
+    [
+        (SITE, {}, ClusterSpec(6, 3, 5 * GIB, site=SITE), "cpu"),
+        (SITE, {"threads": 1}, ClusterSpec(6, 1, 5 * GIB, site=SITE), "cpu"),
+        (SITE, {"memory_limit": GIB}, ClusterSpec(6, 3, GIB, site=SITE), "cpu"),
+        (CARDS, {}, ClusterSpec(6, 3, 5 * GIB, site=CARDS), "cuda"),
+        (CARDS, {"device": "cpu"}, ClusterSpec(6, 3, 5 * GIB, site=CARDS), "cpu"),
+    ],
+)
+def test_workers_elsewhere_are_what_their_file_says_whatever_this_machine_has(site, options, expected, device):
+    assert choose(machine(8, ("0", "1")), site=site, **options) == (expected, device)
+
+
+def test_certificates_go_along():
+    tls = Tls("ca", "cert", "key")
+    assert choose(machine(), address="tls://h:1", tls=tls)[0].tls == tls
+    assert choose(machine(), site=SITE, tls=tls)[0].tls == tls
+    assert choose(machine(), tls=tls)[0].tls is None
+
+
 def test_a_cluster_may_have_the_gpus_that_this_machine_has_not():
     spec, device = choose(machine(), address="tcp://host:8786", device="cuda")
     assert (spec.gpus, device) == ((), "cuda")
@@ -119,6 +145,17 @@ def test_a_cluster_may_have_the_gpus_that_this_machine_has_not():
         (("0", "1"), {"workers": 3}, "--workers 3: one worker a GPU, and there are 2"),
         (("0",), {"workers": 2, "device": "cuda"}, "--workers 2: one worker a GPU, and there are 1"),
         ((), {"workers": 2, "address": "tcp://host:8786"}, "--workers is for workers on this machine"),
+        ((), {"workers": 2, "site": SlurmCluster()}, "--workers does not go with --cluster slurm"),
+        (
+            (),
+            {"address": "tcp://h:1", "site": KubernetesCluster()},
+            "--scheduler does not go with",
+        ),
+        (
+            ("0",),
+            {"device": "cuda", "site": SlurmCluster()},
+            "have no GPUs; say `gpu: true`",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(gpus, options, said):

@@ -79,7 +79,7 @@ def damaged_indexes():
         "length": flip(23),
         "head": flip(30),
         "arrays": flip(-2),
-        "another format": lambda data: resigned(data[16:].replace(b"overtile-index/1", b"overtile-index/0")),
+        "another format": lambda data: resigned(data[16:].replace(b"overtile-index/2", b"overtile-index/0")),
         "nothing known": lambda data: resigned((2).to_bytes(8, "big") + b"{}"),
     }
 

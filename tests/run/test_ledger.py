@@ -355,7 +355,7 @@ def test_a_hundred_thousand_records(tmp_path):
     assert ledger.damaged_lines == 0
     assert ledger.stored_bytes == 10 * (total - 500)
     arrays = [value for value in vars(ledger._book).values() if isinstance(value, np.ndarray)]
-    assert sum(array.nbytes for array in arrays) == 27 * total
+    assert sum(array.nbytes for array in arrays) == 28 * total
 
 
 def test_statistics_are_of_the_chunks_that_are_done(ledger):

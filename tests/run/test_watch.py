@@ -150,3 +150,24 @@ def test_workers_without_a_nanny_are_shunned_until_none_is_left(client, clock, c
     with pytest.raises(EnvironmentFaultError, match=r"all 2 worker\(s\) are stuck, and none has a nanny"):
         watch.usable()
     assert "has no nanny" in caplog.text
+
+
+def test_a_unit_whose_worker_has_left_waits_for_another_and_is_not_overdue(client, clock):
+    watch = Watch(client, "topic", 10.0)
+    client.tell("unit", "tcp://gone")
+    clock[0] += 31
+    assert watch.overdue("unit", 3) is None
+    assert watch.begun("unit") is None
+    client.tell("unit", "tcp://b")
+    clock[0] += 31
+    assert watch.overdue("unit", 3).worker == "tcp://b"
+
+
+def test_a_scheduler_that_does_not_answer_excuses_nobody(client, clock):
+    def silent():
+        raise OSError("closed")
+
+    watch, client.nthreads = Watch(client, "topic", 10.0), silent
+    client.tell("unit", "tcp://gone")
+    clock[0] += 31
+    assert watch.overdue("unit", 3).worker == "tcp://gone"

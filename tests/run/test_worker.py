@@ -7,9 +7,10 @@ import pytest
 
 from pipeline.errors import NonFiniteError, StoreError
 from pipeline.run import worker as module
+from pipeline.run.attempt import describe, peak_memory
 from pipeline.run.faults import Cause
 from pipeline.run.records import DONE, FAILED, Done
-from pipeline.run.worker import Begun, Unit, UnitResult, WorkPlugin, describe, peak_memory, run_unit
+from pipeline.run.worker import Begun, Unit, UnitResult, WorkPlugin, run_unit
 
 ADDRESS = "tcp://127.0.0.1:4321"
 

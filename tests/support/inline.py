@@ -72,7 +72,8 @@ def drive(job: SegmentJob, *, before: Hook | None = None) -> None:
     with run.opened() as found:
         if found.sealed:
             return
-        if found.lacking:
+        run.make_mask()
+        if len(run.ledger.lacking()):
             with run.workers() as dispatcher:
                 run.predict(dispatcher)  # type: ignore[arg-type]
         run.check_complete()

@@ -1,288 +1,141 @@
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
-import yaozarrs
-import zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from volumes import files, numbers, save
+from ingests import Watched, fail_in
 
-from pipeline.errors import MissingChunkError, VolumeError
+from pipeline.errors import VolumeError
 from pipeline.geometry import Box, Grid
-from pipeline.volume import Space, copying, open_volume, pyramid, reduce
-from pipeline.volume.copying import ingest, slab_shape
-from pipeline.volume.sources import open_source
-from pipeline.volume.sources.reading import Reading
-from pipeline.volume.sources.source import Source, array_source
-
-REAL = Path(__file__).parents[3] / "shared" / "data" / "em_isbi2012"
+from pipeline.store import open_place
+from pipeline.volume import copying, ensure_level, open_volume, pyramid, reduce
+from pipeline.volume.copier import Copier
+from pipeline.volume.copying import FIRST, plan_copy, slab_shape
+from pipeline.volume.pyramid import build_pyramid
 
 
-class Watched(Source):
-    """A source that remembers what was read, and fails where it is told to."""
-
-    def __init__(self, data, space=None, *, slab=None, fail_in=None):
-        self.name, self.slab, self.fail_in = "watched", slab, fail_in
-        self.data = data
-        self.shape, self.channels, self.dtype = data.shape, None, data.dtype
-        self.space = space or Space.unscaled("zyx"[-data.ndim :])
-        self.boxes, self.threads = [], set()
-
-    def read(self, box):
-        self.boxes.append(box)
-        self.threads.add(threading.get_ident())
-        if self.fail_in is not None and not self.fail_in.intersect(box).is_empty:
-            raise VolumeError("planned failure")
-        return self.data[box.slices][np.newaxis]
+def made(path, source, *, threads=2, lean=False, **settings):
+    """Copy a source slab by slab, one after the other; return the plan, the copier and what each slab gave."""
+    plan = plan_copy(source, **({"shard": None, "pyramid": True} | settings))
+    place = open_place(path)
+    ensure_level(place, "0", plan.spec)
+    if plan.first is not None:
+        ensure_level(place, FIRST, plan.first.spec)
+    with Copier(source, place, plan, threads) as copier:
+        copied = [copier.copy_lean(core) if lean else copier.copy(core) for core in plan.grid.cores()]
+    return plan, copier, copied
 
 
-def voxels_of(path, level=0):
-    volume = open_volume(path, level=level)
-    return volume.read(volume.box)
+def voxels_of(path, level="0"):
+    volume = open_volume(path / level)
+    return volume.read(volume.box)[0]
 
 
 @pytest.mark.parametrize(
-    ("save_as", "axes", "data"),
+    ("piece", "factors", "limit", "expected"),
     [
-        (lambda p, v: Image.fromarray(v).save(p / "a.png"), None, numbers("yx", "u1")),
-        (lambda p, v: Image.fromarray(v).save(p / "a.png"), None, numbers("yx", "u2") * 99),
-        (lambda p, v: Image.fromarray(v).save(p / "a.png"), None, numbers("yxc", "u1")),
-        (lambda p, v: tifffile.imwrite(p / "a.tif", v, tile=(16, 16)), "zyx", numbers("zyx")),
-        (
-            lambda p, v: tifffile.imwrite(p / "a.tif", v, photometric="minisblack", rowsperstrip=3),
-            "cyx",
-            numbers("cyx"),
-        ),
-        (lambda p, v: np.save(p / "a.npy", v), "czyx", numbers("czyx", "f4")),
-        (lambda p, v: np.save(p / "a.npy", v), "yxc", numbers("yxc", ">i2")),
-        (lambda p, v: save(p / "a.zarr", v, zarr_format=2), "zcyx", numbers("zcyx")),
-        (lambda p, v: save(p / "a.zarr", v, "yx", sharded=True), None, numbers("yx", "?")),
+        (None, (1, 1, 1), 1, (4, 16, 16)),
+        ((1, 8, 8), (1, 1, 1), 1, (4, 16, 16)),
+        ((1, 100, 70), (1, 1, 1), 10**9, (4, 112, 80)),
+        ((1, 100, 70), (1, 1, 1), 2 * 2 * 4 * 112 * 80, (4, 112, 80)),
+        ((1, 100, 70), (1, 1, 1), 2 * 2 * 4 * 112 * 80 - 1, (4, 64, 80)),
+        ((1, 100, 70), (1, 1, 1), 1, (4, 16, 16)),
+        ((9, 1000, 16), (1, 1, 1), 10**9, (12, 112, 16)),
+        (None, (1, 2, 2), 10**9, (4, 32, 32)),
+        (None, (2, 2, 2), 10**9, (8, 32, 32)),
+        ((9, 17, 100), (2, 2, 2), 10**9, (16, 32, 80)),
+        (None, (2, 2, 2), 1, (4, 16, 16)),
     ],
 )
-def test_every_format_is_copied_exactly(tmp_path, save_as, axes, data):
-    save_as(tmp_path, data)
-    (path,) = tmp_path.iterdir()
-    out = tmp_path / "new" / "out.zarr"
-    with open_source(path, Reading(axes=axes)) as source:
-        expected = source.read(Box.of_shape(source.shape))
-        done = ingest(source, out, shard=(8,) * len(source.shape))
-        assert (done.spec.channels, done.spec.dtype) == (source.channels, source.dtype)
-    volume = open_volume(out)
-    assert ("c" in volume.axes) == (done.spec.channels is not None)
-    np.testing.assert_array_equal(volume.read(volume.box), expected)
-    assert sorted(expected.ravel().tolist()) == sorted(data.ravel().tolist())
-    assert volume.missing(volume.box) == []
-    assert done.out == out
-    assert done.levels == (("0", volume.space),)
-    assert done.classes is None
-    if data.dtype.kind != "b":
-        yaozarrs.validate_zarr_store(str(out))
-
-
-def test_an_image_gets_levels_by_the_mean_and_keeps_its_space(tmp_path):
-    data = np.random.default_rng(0).integers(0, 255, (3, 700, 600)).astype("u1")
-    space = Space("zyx", (50.0, 4.0, 4.0), (100.0, 0.0, 8.0), "nanometer")
-    done = ingest(Watched(data, space), tmp_path / "a.zarr")
-    assert done.levels == (("0", space), ("1", space.coarser((1, 2, 2))))
-    assert [open_volume(tmp_path / "a.zarr", level=i).space for i in (0, 1)] == [s for _, s in done.levels]
-    np.testing.assert_array_equal(voxels_of(tmp_path / "a.zarr", 1)[0], reduce(data, (1, 2, 2), "mean"))
-    assert zarr.open_group(str(tmp_path / "a.zarr")).attrs["ome"]["multiscales"][0]["name"] == "a"
-    yaozarrs.validate_zarr_store(str(tmp_path / "a.zarr"))
-
-
-@pytest.mark.parametrize(
-    ("options", "classes"),
-    [
-        ({"values": {0: 1, 255: 0}, "classes": ("inside", "membrane")}, ("inside", "membrane")),
-        ({"values": {0: 1, 255: 0}}, ("class 0", "class 1")),
-        ({"threshold": 127, "classes": ["low", "high"]}, ("low", "high")),
-    ],
-)
-def test_a_class_map_gets_levels_by_the_mode_and_names(tmp_path, options, classes):
-    data = np.random.default_rng(0).choice([0, 255], (600, 520)).astype("u1")
-    done = ingest(Watched(data), tmp_path / "a.zarr", **options)
-    ids = data > 127 if "threshold" in options else data == 0
-    assert (done.classes, done.spec.dtype) == (classes, np.uint8)
-    np.testing.assert_array_equal(voxels_of(tmp_path / "a.zarr")[0], ids)
-    np.testing.assert_array_equal(voxels_of(tmp_path / "a.zarr", 1)[0], reduce(ids.view("u1"), (2, 2), "mode"))
-    label = zarr.open_group(str(tmp_path / "a.zarr")).attrs["ome"]["image-label"]
-    assert [entry["class"] for entry in label["properties"]] == list(classes)
-    yaozarrs.validate_zarr_store(str(tmp_path / "a.zarr"))
-
-
-def test_without_a_pyramid_there_is_one_level(tmp_path):
-    done = ingest(Watched(np.zeros((600, 600), "u1")), tmp_path / "a.zarr", pyramid=False)
-    assert [name for name, _ in done.levels] == ["0"]
-    assert sorted(p.name for p in (tmp_path / "a.zarr").iterdir()) == ["0", "zarr.json"]
-
-
-@pytest.mark.parametrize("slab", [None, (8, 8, 8), (1, 20, 30), (3, 20, 5)])
-def test_progress_ends_at_all_bytes_of_all_levels(tmp_path, monkeypatch, slab):
-    monkeypatch.setattr(pyramid, "COARSEST", 8)
-    data = np.arange(5 * 20 * 30, dtype="u2").reshape(5, 20, 30)
-    told = []
-    source = Watched(data, slab=slab)
-    done = ingest(source, tmp_path / "a.zarr", shard=(4, 8, 8), progress=lambda *now: told.append(now))
-    levels = [open_volume(tmp_path / "a.zarr", level=i) for i in range(len(done.levels))]
-    total = sum(v.read(v.box).nbytes for v in levels)
-    assert len(levels) == 3
-    assert told[-1] == (total, total)
-    assert [n for n, _ in told] == sorted({n for n, _ in told})
-    assert {n for _, n in told} == {total}
-    np.testing.assert_array_equal(levels[0].read(levels[0].box)[0], data)
-
-
-def test_cheap_reads_are_of_shards_and_in_threads(tmp_path):
-    source = Watched(np.zeros((40, 40), "u1"), slab=(16, 8))
-    ingest(source, tmp_path / "a.zarr", shard=(16, 16))
-    assert sorted(source.boxes, key=str) == sorted(Grid((40, 40), (16, 16)).cores(), key=str)
-    assert threading.get_ident() not in source.threads
-
-
-def test_slices_are_read_once_in_slabs_as_deep_as_a_shard(tmp_path):
-    source = Watched(np.zeros((10, 40, 40), "u1"), slab=(1, 40, 40))
-    ingest(source, tmp_path / "a.zarr", shard=(4, 16, 16))
-    assert source.boxes == [Box((a, 0, 0), (b, 40, 40)) for a, b in ((0, 4), (4, 8), (8, 10))]
-    assert source.threads == {threading.get_ident()}
-
-
-@pytest.mark.parametrize(
-    ("piece", "limit", "expected"),
-    [
-        (None, 1, (4, 16, 16)),
-        ((1, 8, 8), 1, (4, 16, 16)),
-        ((1, 100, 70), 10**9, (4, 112, 80)),
-        ((1, 100, 70), 2 * 4 * 112 * 80, (4, 112, 80)),
-        ((1, 100, 70), 2 * 4 * 112 * 80 - 1, (4, 64, 80)),
-        ((1, 100, 70), 1, (4, 16, 16)),
-        ((9, 1000, 16), 10**9, (12, 112, 16)),
-    ],
-)
-def test_slabs_are_whole_pieces_as_far_as_memory_allows(monkeypatch, piece, limit, expected):
+def test_slabs_are_whole_pieces_and_shards_of_level_1_as_far_as_memory_allows(
+    monkeypatch, piece, factors, limit, expected
+):
     monkeypatch.setattr(copying, "SLAB_BYTES", limit)
-    assert slab_shape((50, 100, 70), (4, 16, 16), piece, 2) == expected
+    assert slab_shape((50, 100, 70), (4, 16, 16), piece, 2, factors) == expected
 
 
 @given(st.data())
 def test_slabs_are_made_of_whole_shards(data):
     sizes = st.integers(1, 5000)
     shape, shard, piece = (tuple(data.draw(sizes) for _ in range(3)) for _ in range(3))
-    slab = slab_shape(shape, shard, piece, data.draw(st.integers(1, 64)))
+    factors = tuple(data.draw(st.sampled_from([1, 2])) for _ in range(3))
+    slab = slab_shape(shape, shard, piece, data.draw(st.integers(1, 64)), factors)
     assert all(a % b == 0 and a >= b for a, b in zip(slab, shard, strict=True))
     assert all(a - b < n for a, b, n in zip(slab, shard, shape, strict=True))
 
 
-def test_an_interrupted_ingest_is_begun_again_in_place(tmp_path):
-    data = np.random.default_rng(0).integers(0, 255, (600, 40)).astype("u1")
-    whole = tmp_path / "whole.zarr"
-    ingest(Watched(data), whole, shard=(64, 64))
-    again = tmp_path / "again.zarr"
-    with pytest.raises(VolumeError, match="planned failure"):
-        ingest(Watched(data, fail_in=Box((300, 0), (301, 1))), again, shard=(64, 64))
-    assert "ome" not in zarr.open_group(str(again)).attrs
-    assert len(files(again)) > 3
-    (again / "0" / "c" / "0" / "0").write_bytes(b"torn")
-    (again / "0" / "c" / "0" / "0.abc.partial").write_bytes(b"left over")
-    ingest(Watched(data), again, shard=(64, 64))
-    (again / "0" / "c" / "0" / "0.abc.partial").unlink()
-    expected = {name: content.replace(b'"whole"', b'"again"') for name, content in files(whole).items()}
-    assert files(again) == expected
-
-
-def test_an_interrupted_ingest_of_another_layout_is_in_the_way(tmp_path):
-    data = np.zeros((20, 20), "u1")
-    with pytest.raises(VolumeError, match="planned failure"):
-        ingest(Watched(data, fail_in=Box((0, 0), (1, 1))), tmp_path / "a.zarr", shard=(8, 8))
-    with pytest.raises(VolumeError, match="an array of another layout"):
-        ingest(Watched(data), tmp_path / "a.zarr", shard=(16, 16))
-
-
-def test_an_ingest_that_died_as_it_began_is_begun_again(tmp_path):
-    (tmp_path / "a.zarr").mkdir()
-    (tmp_path / "a.zarr" / "zarr.0123.partial").write_text("{")
-    ingest(Watched(np.ones((20, 20), "u1")), tmp_path / "a.zarr")
-    assert (voxels_of(tmp_path / "a.zarr") == 1).all()
-
-
-def finished(path):
-    ingest(Watched(np.zeros((20, 20), "u1")), path)
-
-
-def foreign(path):
-    zarr.create_group(str(path))
-
-
-def folder(path):
-    path.mkdir()
-    (path / "notes.txt").write_text("mine")
-
-
 @pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (finished, "exists already and is finished; choose another output or remove it"),
-        (foreign, "exists already and is no interrupted ingest"),
-        (folder, "exists already and is no interrupted ingest"),
-        (lambda path: path.write_text("mine"), "exists already and is no interrupted ingest"),
-    ],
+    ("threads", "limit", "expected"), [(1, 10**9, 2), (3, 10**9, 6), (99, 10**9, 25), (3, 1, 1)]
 )
-def test_what_exists_is_never_overwritten(tmp_path, make, message):
-    make(tmp_path / "a.zarr")
-    before = files(tmp_path)
-    with pytest.raises(VolumeError, match=message):
-        ingest(Watched(np.ones((20, 20), "u1")), tmp_path / "a.zarr")
-    assert files(tmp_path) == before
+def test_slabs_in_flight_fit_the_memory(monkeypatch, threads, limit, expected):
+    plan = plan_copy(Watched(np.zeros((80, 80), "u1")), shard=(16, 16), pyramid=False)
+    monkeypatch.setattr(copying, "SLAB_BYTES", limit)
+    assert plan.at_once(threads) == expected
 
 
 @pytest.mark.parametrize("shard", [(8,), (8, 8, 8), (0, 8), (-8, 8)])
-def test_shards_that_cannot_be_are_refused(tmp_path, shard):
+def test_shards_that_cannot_be_are_refused(shard):
     with pytest.raises(VolumeError, match="one positive number for each of the axes y,x"):
-        ingest(Watched(np.zeros((20, 20), "u1")), tmp_path / "a.zarr", shard=shard)
-    assert not (tmp_path / "a.zarr").exists()
+        plan_copy(Watched(np.zeros((20, 20), "u1")), shard=shard, pyramid=True)
 
 
-def test_bad_values_name_the_file_and_leave_the_output_unfinished(tmp_path):
-    (tmp_path / "slices").mkdir()
-    for z in range(12):
-        Image.fromarray(np.full((20, 30), 128 if z == 9 else 255, "u1")).save(tmp_path / "slices" / f"{z}.png")
-    with open_source(tmp_path / "slices") as source:
-        with pytest.raises(VolumeError, match=r"9\.png \(slice 9\), voxel 0,0: value 128, but the map has 0, 255"):
-            ingest(source, tmp_path / "a.zarr", values={0: 1, 255: 0})
-        assert "ome" not in zarr.open_group(str(tmp_path / "a.zarr")).attrs
-        ingest(source, tmp_path / "a.zarr", values={0: 1, 255: 0, 128: 2})
-    assert np.unique(voxels_of(tmp_path / "a.zarr")[0, 9]).tolist() == [2]
+@pytest.mark.parametrize("shape", [(17, 26), (16, 16), (17, 5), (5, 17, 9)])
+@pytest.mark.parametrize("piece", [None, 7])
+@pytest.mark.parametrize("method", ["mean", "mode"])
+@pytest.mark.parametrize("lean", [False, True])
+def test_level_0_is_the_source_and_level_1_what_the_pyramid_would_make(
+    tmp_path, monkeypatch, shape, piece, method, lean
+):
+    monkeypatch.setattr(pyramid, "COARSEST", 8)
+    data = np.random.default_rng(0).integers(0, 5, shape).astype("u1")
+    slab = None if piece is None else (piece, *shape[1:])
+    shard = (4, 8, 8)[-len(shape) :]
+    plan, copier, copied = made(tmp_path, Watched(data, slab=slab), shard=shard, method=method, lean=lean)
+    np.testing.assert_array_equal(voxels_of(tmp_path), data)
+    keys = [stored.key for each in copied for stored in each.stored]
+    assert len(set(keys)) == len(keys) == len(Grid(shape, shard))
+    cores = set(Grid(plan.first.spec.shape, plan.first.spec.shard).cores())
+    assert copier.made == (set() if lean else cores)
+    build_pyramid(tmp_path, plan.spec, method=method, threads=1, progress=None, made=copier.made)
+    np.testing.assert_array_equal(voxels_of(tmp_path, FIRST), reduce(data, plan.first.factors, method))
 
 
-def test_holes_of_a_source_are_errors(tmp_path):
-    save(tmp_path / "a.zarr", numbers("yx"), "yx")
-    (tmp_path / "a.zarr" / "c" / "1" / "1").unlink()
-    with open_source(tmp_path / "a.zarr") as source, pytest.raises(MissingChunkError):
-        ingest(source, tmp_path / "b.zarr")
+def test_level_1_is_left_alone_where_a_slab_holds_a_part_of_its_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr(pyramid, "COARSEST", 8)
+    monkeypatch.setattr(copying, "SLAB_BYTES", 2 * 2 * 64)
+    plan, copier, _ = made(tmp_path, Watched(np.ones((32, 32), "u1")), shard=(8, 8))
+    assert plan.slab in ((8, 16), (16, 8))
+    assert copier.made == set()
 
 
-def test_broken_files_are_refused_before_anything_is_written(tmp_path):
-    source = array_source("a", np.zeros((3, 4, 5), "u1"), "cyx")
-    with pytest.raises(VolumeError, match="3 channels"):
-        ingest(source, tmp_path / "a.zarr", classes=("a", "b"))
-    assert not (tmp_path / "a.zarr").exists()
+def test_channels_are_copied_whole(tmp_path):
+    data = np.arange(3 * 600 * 20, dtype="u2").reshape(3, 600, 20)
+    source = Watched(data[0])
+    source.channels, source.read = 3, lambda box: data[(slice(None), *box.slices)]
+    plan, _, _ = made(tmp_path, source, shard=(256, 16))
+    for level, expected in (("0", data), ("1", reduce(data, plan.first.factors, "mean"))):
+        volume = open_volume(tmp_path / level)
+        np.testing.assert_array_equal(volume.read(volume.box), expected)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the ISBI 2012 slices are not in ../shared/data/em_isbi2012")
-def test_real_sections_and_their_labels(tmp_path):
-    with open_source(REAL / "image", Reading(voxel_size=(50, 4, 4), unit="nm")) as source:
-        ingest(source, tmp_path / "image.zarr")
-    with open_source(REAL / "label", Reading(voxel_size=(50, 4, 4), unit="nm")) as source:
-        done = ingest(source, tmp_path / "label.zarr", values={0: 1, 255: 0}, classes=("inside", "membrane"))
-    assert done.spec.shape == (24, 512, 512)
-    paths = [f"{z:02}.png" for z in range(24)]
-    image = np.stack([np.asarray(Image.open(REAL / "image" / p)) for p in paths])
-    label = np.stack([np.asarray(Image.open(REAL / "label" / p)) for p in paths])
-    np.testing.assert_array_equal(voxels_of(tmp_path / "image.zarr")[0], image)
-    np.testing.assert_array_equal(voxels_of(tmp_path / "label.zarr")[0], label == 0)
-    for name in ("image.zarr", "label.zarr"):
-        assert open_volume(tmp_path / name).space == Space("zyx", (50, 4, 4), (0, 0, 0), "nanometer")
-        yaozarrs.validate_zarr_store(str(tmp_path / name))
+def test_cheap_reads_are_of_slabs_and_in_threads(tmp_path):
+    source = Watched(np.zeros((80, 80), "u1"), slab=(16, 8))
+    plan, _, _ = made(tmp_path, source, shard=(16, 16), pyramid=False)
+    assert source.boxes == list(plan.grid.cores())
+    assert threading.get_ident() not in source.threads
+
+
+def test_a_slab_is_decoded_in_parts_of_whole_pieces_where_threads_are_to_spare(tmp_path, monkeypatch):
+    data = np.arange(10 * 40 * 40, dtype="u2").reshape(10, 40, 40)
+    source = Watched(data, slab=(1, 40, 40))
+    made(tmp_path, source, shard=(10, 16, 16), threads=4, pyramid=False)
+    assert sorted(box.start[0] for box in source.boxes) == [0, 2, 4, 6, 8]
+    assert {box.shape for box in source.boxes} == {(2, 40, 40)}
+    np.testing.assert_array_equal(voxels_of(tmp_path), data)
+
+
+def test_an_error_of_any_thread_comes_out(tmp_path):
+    source = Watched(np.zeros((40, 40), "u1"), fail=fail_in(Box((20, 20), (21, 21)), VolumeError("planned")))
+    with pytest.raises(VolumeError, match="planned"):
+        made(tmp_path, source, shard=(16, 16))

@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given
-from hypothesis import strategies as st
+from ingests import ingest
 from rasterio.crs import CRS
 from volumes import create_filled, save, small_spec
 
 from pipeline.errors import EnvironmentFaultError, InputError, MissingChunkError, VolumeError
 from pipeline.geometry import Box
 from pipeline.volume import open_volume
-from pipeline.volume.copying import ingest
-from pipeline.volume.export import cog
+from pipeline.volume.export import ahead, cog
 from pipeline.volume.export.cog import export_cog
 from pipeline.volume.geo import Georeference
 from pipeline.volume.sources import open_source
@@ -96,7 +94,7 @@ def test_nodata_may_be_nan(tmp_path):
 
 
 def test_memory_is_cut_into_boxes(tmp_path, monkeypatch):
-    monkeypatch.setattr(cog, "BOX_BYTES", 512 * 512)
+    monkeypatch.setattr(ahead, "BOX_BYTES", 512 * 512)
     voxels = RANDOM.integers(0, 99, (1200, 1300)).astype("u1")
     told = []
     export_cog(
@@ -106,18 +104,6 @@ def test_memory_is_cut_into_boxes(tmp_path, monkeypatch):
     with rasterio.open(tmp_path / "a.tif") as raster:
         np.testing.assert_array_equal(raster.read(1), voxels)
     assert told == [(i + 1, 9) for i in range(9)]
-
-
-@given(chunk=st.tuples(*[st.integers(1, 5000)] * 2), channels=st.integers(1, 40))
-def test_a_box_is_whole_tiles_within_memory(chunk, channels):
-    class Fake:
-        axes, storage_grid, dtype = "cyx", None, np.dtype("f4")
-
-    Fake.channels = channels
-    Fake.storage_grid = type("G", (), {"chunk": (channels, *chunk)})
-    shape = cog._box_shape(Fake)
-    assert all(n % cog.TILE == 0 and n > 0 for n in shape)
-    assert shape == (cog.TILE, cog.TILE) or math.prod(shape) * channels * 4 <= cog.BOX_BYTES
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,21 @@ from pyogrio.raw import read
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 from skimage.measure import label
-from volumes import save
+from volumes import create_filled, save, small_spec
 
 from pipeline.errors import EnvironmentFaultError, InputError, MissingChunkError
-from pipeline.volume import open_volume
-from pipeline.volume.export import geopackage, shapes
+from pipeline.geometry import Grid
+from pipeline.store import LocalPlace
+from pipeline.volume import open_volume, publish
+from pipeline.volume.absent import Absent
+from pipeline.volume.export import geojson, geopackage, shapes
 from pipeline.volume.export.colours import class_colour, class_name
 from pipeline.volume.export.files import replaced
 from pipeline.volume.export.geojson import write_geojson
 from pipeline.volume.export.geopackage import write_geopackage
 from pipeline.volume.export.polygons import polygons
 from pipeline.volume.export.shapes import placed
+from pipeline.volume.state import KEY, set_attributes
 
 
 def volume_of(folder, data, axes="yx"):
@@ -108,6 +112,57 @@ def test_drawn_again_they_are_the_map_whatever_the_chunks(tmp_path_factory, data
     folder = tmp_path_factory.mktemp("law")
     found = [check_law(folder / str(i), ids, chunk) for i, chunk in enumerate([*cuts, (99, 99)])]
     assert all(each == found[0] for each in found)
+
+
+def left_out(folder, ids, bits, shard):
+    """Store a map without the shards that a mask left out; return its voxels: those are background."""
+    spec = small_spec(ids.shape, shard=shard)
+    create_filled(folder, spec, ids)
+    publish(folder, name="a", axes="yx", levels=[("0", spec.space)], classes=None)
+    ids = ids.copy()
+    for row, column in np.argwhere(bits).tolist():
+        (folder / "0" / "c" / str(row) / str(column)).unlink()
+        ids[row * shard[0] : (row + 1) * shard[0], column * shard[1] : (column + 1) * shard[1]] = 0
+    said = Absent(bits, (Grid(ids.shape, shard),)).to_attribute()
+    set_attributes(LocalPlace(folder), {KEY: {"absent": said}})
+    return ids
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.data())
+def test_files_drawn_again_are_the_map_with_any_shards_left_out(tmp_path_factory, data):
+    shape = data.draw(st.tuples(st.integers(1, 14), st.integers(1, 14)))
+    shard = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    chunk = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    ids = data.draw(arrays("u1", shape, elements=st.integers(0, 3)))
+    bits = data.draw(arrays("bool", Grid(shape, shard).counts))
+    folder = tmp_path_factory.mktemp("law")
+    expected = left_out(folder / "a.zarr", ids, bits, shard)
+    volume = open_volume(folder / "a.zarr")
+    write_geojson(placed(polygons(volume, chunk=chunk)), folder / "a.geojson")
+    write_geopackage(placed(polygons(volume, chunk=chunk)), folder / "a.gpkg", crs="EPSG:32618")
+    features = json.loads((folder / "a.geojson").read_text())["features"]
+    by_colour = {class_colour(value): value for value in (1, 2, 3)}
+    pairs = [
+        (shapely.geometry.shape(f["geometry"]), by_colour[tuple(f["properties"]["classification"]["color"])])
+        for f in features
+    ]
+    _, _, geometry, (values, *_) = read(folder / "a.gpkg")
+    for made in (pairs, list(zip(shapely.from_wkb(geometry), values.tolist(), strict=True))):
+        assert all(polygon.is_valid for polygon, _ in made)
+        found = rasterize(made, out_shape=shape, dtype="int32") if made else np.zeros(shape)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_long_rings_are_written_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(geojson, "CORNERS", 3)
+    ids = (np.random.default_rng(0).random((40, 40)) < 0.7).astype("u1")
+    found = list(polygons(volume_of(tmp_path, ids)))
+    write_geojson(placed(found), tmp_path / "a.geojson")
+    shapes_read = [f["geometry"] for f in json.loads((tmp_path / "a.geojson").read_text())["features"]]
+    assert shapes_read == [
+        {"type": "Polygon", "coordinates": [ring.tolist() for ring in shape.rings]} for shape in placed(found)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -248,8 +303,9 @@ def test_an_empty_map_is_an_empty_collection(tmp_path):
     assert (meta["crs"], len(geometry)) == ("EPSG:32618", 0)
 
 
-def test_geopackages_keep_every_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(geopackage, "BATCH", 2)
+@pytest.mark.parametrize(("limit", "value"), [("BATCH", 2), ("CORNERS", 6)])
+def test_geopackages_keep_every_batch(tmp_path, monkeypatch, limit, value):
+    monkeypatch.setattr(geopackage, limit, value)
     ids = picture("10203 00000 10101")
     found = polygons(volume_of(tmp_path, ids))
     target = tmp_path / "a.gpkg"

@@ -31,6 +31,8 @@ def test_a_plain_array(tmp_path):
         "unit": None,
         "translation": [0.0, 0.0],
         "georeference": None,
+        "channel_names": None,
+        "format": "Zarr",
         "levels": [{"path": "", "shape": [13, 17, 3], "voxel_size": [1.0, 1.0]}],
         "classes": None,
         "bytes": 13 * 17 * 3 * 2,

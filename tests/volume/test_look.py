@@ -352,7 +352,7 @@ def test_nan_and_infinity_are_errors_of_what_is_shown_and_are_read_as_they_are(t
 
 
 def test_nan_is_found_wherever_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.volume.look.AT_ONCE", 40)
+    monkeypatch.setattr("pipeline.volume.shown.AT_ONCE", 40)
     data = np.ones((13, 17), "f4")
     for y in range(13):
         data[y, 3] = np.nan

@@ -4,7 +4,15 @@ from hypothesis import strategies as st
 
 from pipeline.errors import VolumeError
 from pipeline.volume import Space
-from pipeline.volume.ngff import image_attributes, read_classes, read_levels, read_version
+from pipeline.volume.ngff import (
+    channel_names,
+    image_attributes,
+    older_attributes,
+    read_channels,
+    read_classes,
+    read_levels,
+    read_version,
+)
 from pipeline.volume.space import check_axes, check_one_time
 
 SPACE = Space("zyx", (50.0, 4.0, 4.0), (1.0, 2.0, 3.0), "nanometer")
@@ -146,3 +154,51 @@ def test_axes_and_time_points():
         check_axes("yxy", 3, where="here")
     with pytest.raises(VolumeError, match="here: it has 4 time points"):
         check_one_time("ytx", (5, 4, 5), where="here")
+
+
+LEVELS = [("0", Space.unscaled("yx"))]
+
+
+@pytest.mark.parametrize(
+    ("channels", "colours"),
+    [
+        (["red", "Green", "B"], ["FF0000", "00FF00", "0000FF"]),
+        (["nir"], ["FFFFFF"]),
+        (["background", "cell"], ["000000", "E69F00"]),
+        (["glass", "cell"], ["E69F00", "56B4E9"]),
+    ],
+)
+def test_channels_have_names_colours_and_a_window(channels, colours):
+    ome = image_attributes("n", "cyx", LEVELS, channels=channels, window=(5, 900))
+    assert [c["label"] for c in ome["omero"]["channels"]] == channels
+    assert [c["color"] for c in ome["omero"]["channels"]] == colours
+    window = {"min": 5, "max": 900, "start": 5, "end": 900}
+    assert all(c["window"] == window and c["active"] for c in ome["omero"]["channels"])
+    assert read_channels({"ome": ome}) == channels
+
+
+def test_the_same_is_said_in_0_4_in_other_places():
+    ome = image_attributes("n", "cyx", LEVELS, classes=["a", "b"], channels=["a", "b"])
+    older = older_attributes(ome)
+    assert set(older) == {"multiscales", "image-label", "omero"}
+    assert read_version(older) == "0.4"
+    assert older["image-label"]["version"] == older["omero"]["version"] == "0.4"
+    assert read_classes(older) == read_channels(older) == ["a", "b"]
+    assert read_levels(older, where="here") == read_levels({"ome": ome}, where="here")
+    assert ome["image-label"]["version"] == "0.5"
+    assert set(older_attributes(image_attributes("n", "yx", LEVELS))) == {"multiscales"}
+
+
+@pytest.mark.parametrize(
+    "omero",
+    [None, 3, {}, {"channels": []}, {"channels": [3]}, {"channels": [{"label": "a"}, {"color": "FFFFFF"}]}],
+)
+def test_channels_without_names_have_none(omero):
+    assert read_channels({"omero": omero}) is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"), [(None, None), (1, ("c",)), (2, ("a", "b")), (3, ("a", "b", "c")), (4, None)]
+)
+def test_names_of_channels_that_hold_classes(channels, expected):
+    assert channel_names(["a", "b", "c"], channels) == expected

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
+from ingests import ingest
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
@@ -16,11 +18,10 @@ from pipeline.cli.volumes import info_command
 from pipeline.errors import InputError, VolumeError
 from pipeline.geometry import Box
 from pipeline.volume import Space, open_volume
-from pipeline.volume.copying import ingest
 from pipeline.volume.geo import read_georeference
 from pipeline.volume.info import info
 from pipeline.volume.node import as_place
-from pipeline.volume.sources import geotiff, open_source
+from pipeline.volume.sources import geotiff, open_source, raster
 from pipeline.volume.sources.mosaic import MosaicSource, open_mosaic
 from pipeline.volume.sources.reading import Reading
 from pipeline.volume.state import read_attributes
@@ -133,8 +134,8 @@ def test_threads_read_at_once(tmp_path):
     with open_source(path) as source, ThreadPoolExecutor(4) as pool:
         for box, found in zip(boxes, pool.map(source.read, boxes), strict=True):
             np.testing.assert_array_equal(found, NOISE[(slice(None), *box.slices)])
-        assert source.idle.qsize() <= 4
-    assert source.idle.empty()
+        assert 1 <= len(source.handles) <= 4
+    assert len(source.handles) == 0
 
 
 def test_source_keeps_the_place_at_every_level(tmp_path):
@@ -172,15 +173,135 @@ def test_info_says_where_it_is(tmp_path, capsys):
     assert "0.5, 0, 1000.25, 0, -0.25, 2000.5" in text
 
 
-def test_without_a_crs_it_is_a_plain_tiff(tmp_path):
+def test_without_a_crs_it_must_be_said(tmp_path):
     path = save(tmp_path / "a.tif", crs=None, interleave="pixel", photometric="rgb")
-    with open_source(path) as source:
+    with pytest.raises(VolumeError, match="does not tell its coordinate reference system; say it with --crs"):
+        open_source(path)
+    with open_source(path, Reading(crs="EPSG:32618")) as source:
+        np.testing.assert_array_equal(whole(source), NOISE)
+        assert (source.geo.code, source.space.unit) == ("EPSG:32618", "meter")
+        assert source.geo.transform == tuple(NORTH_UP)[:6]
+    with open_source(path, Reading(crs="none")) as source:
         np.testing.assert_array_equal(whole(source), NOISE)
         assert (source.geo, type(source).__name__) == (None, "ArraySource")
+    with pytest.raises(VolumeError, match="'EPSG:0' is unknown"):
+        open_source(path, Reading(crs="EPSG:0"))
+
+
+def test_a_crs_that_the_file_tells_is_not_replaced(tmp_path):
+    path = save(tmp_path / "a.tif")
+    with open_source(path, Reading(crs="epsg:32618")) as source:
+        assert source.geo.code == "EPSG:32618"
+    with pytest.raises(VolumeError, match="is EPSG:32618, not EPSG:32619; leave --crs out"):
+        open_source(path, Reading(crs="EPSG:32619"))
+    with open_source(path, Reading(crs="none")) as source:
+        assert source.geo is None
+
+
+def test_a_tiff_without_a_place_is_a_plain_tiff(tmp_path):
     tifffile.imwrite(tmp_path / "b.tif", NOISE[0])
     assert not geotiff.is_geotiff(tmp_path / "b.tif")
     (tmp_path / "c.tif").write_bytes(b"II*\x00")
     assert not geotiff.is_geotiff(tmp_path / "c.tif")
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32618", ""])
+def test_control_points_are_no_grid(tmp_path, crs):
+    points = [GroundControlPoint(r, c, 10 + c, 90 - r) for r, c in ((0, 0), (0, 90), (70, 0))]
+    profile = {"driver": "GTiff", "count": 1, "height": 70, "width": 90, "dtype": "uint8"}
+    with rasterio.open(
+        tmp_path / "a.tif", "w", gcps=points, crs=CRS.from_string(crs) if crs else CRS(), **profile
+    ) as f:
+        f.write(NOISE[:1])
+    with pytest.raises(VolumeError, match="3 ground control points place it"):
+        open_source(tmp_path / "a.tif", Reading(crs=crs or None))
+    with open_source(tmp_path / "a.tif", Reading(crs="none")) as source:
+        np.testing.assert_array_equal(whole(source), NOISE[:1])
+
+
+@pytest.mark.parametrize(
+    ("reading", "message"),
+    [
+        (
+            Reading(crs="EPSG:32618"),
+            "EPSG:32618 cannot be its coordinate reference system: it has no place on Earth",
+        ),
+        (Reading(warp="first"), "only rasters .GeoTIFF. are warped"),
+    ],
+)
+def test_what_only_rasters_are_told(tmp_path, reading, message):
+    np.save(tmp_path / "a.npy", NOISE[0])
+    with pytest.raises(VolumeError, match=message):
+        open_source(tmp_path / "a.npy", reading)
+
+
+def test_a_zarr_may_be_told_the_system_that_it_has(tmp_path):
+    with open_source(save(tmp_path / "a.tif", NOISE[:1])) as source:
+        ingest(source, tmp_path / "a.zarr")
+    with open_source(tmp_path / "a.zarr", Reading(crs="EPSG:32618")) as source:
+        assert source.geo.code == "EPSG:32618"
+    with pytest.raises(VolumeError, match=r"EPSG:32619 cannot be .* it has EPSG:32618"):
+        open_source(tmp_path / "a.zarr", Reading(crs="EPSG:32619"))
+    with pytest.raises(VolumeError, match=r"none cannot be .* it has EPSG:32618"):
+        open_source(tmp_path / "a.zarr", Reading(crs="none"))
+
+
+def test_only_the_chosen_bands_are_read(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.tif", interleave="band")
+    seen = []
+    monkeypatch.setattr(
+        raster, "read_window", lambda d, box, bands=None: seen.append(bands) or d.read(list(bands))
+    )
+    with open_source(path, Reading(bands=(3, 1, 3))) as source:
+        assert (source.channels, source.space.axes) == (3, "yx")
+        np.testing.assert_array_equal(whole(source), NOISE[[2, 0, 2]])
+    with open_source(path, Reading(bands=(2,))) as source:
+        assert source.channels is None
+        np.testing.assert_array_equal(whole(source), NOISE[1:2])
+    assert seen == [(3, 1, 3), (2,)]
+
+
+def test_bands_of_a_mosaic(tmp_path):
+    folder = pieces(tmp_path / "m", ((0, 0), (40, 90)), ((40, 0), (70, 90)))
+    with open_source(folder, Reading(bands=(3, 2))) as source:
+        np.testing.assert_array_equal(whole(source), NOISE[[2, 1]])
+    with pytest.raises(VolumeError, match=r"no band 4; it has 3 band\(s\)"):
+        open_source(folder, Reading(bands=(1, 4)))
+
+
+def test_descriptions_name_the_bands(tmp_path):
+    path = save(tmp_path / "a.tif")
+    with open_source(path) as source:
+        assert source.channel_names is None
+    with rasterio.open(path, "r+") as file:
+        file.set_band_description(1, "red")
+        file.set_band_description(3, "near infrared")
+    with open_source(path) as source:
+        assert source.channel_names == ("red", "band 2", "near infrared")
+    with open_source(path, Reading(bands=(3, 1))) as source:
+        assert source.channel_names == ("near infrared", "red")
+    with open_mosaic([path], Reading(bands=(3, 1)), name="m") as source:
+        assert source.select((2,)).channel_names == ("near infrared",)
+
+
+def test_an_alpha_band_is_a_band(tmp_path):
+    path = save(tmp_path / "a.tif", np.concatenate([NOISE, NOISE[:1]]), photometric="rgb", alpha="yes")
+    with open_source(path) as source:
+        np.testing.assert_array_equal(whole(source)[3], NOISE[0])
+
+
+VRT_OF_TWO_NODATA = """<VRTDataset rasterXSize="90" rasterYSize="70"><SRS>EPSG:32618</SRS>
+<GeoTransform>0,1,0,0,0,-1</GeoTransform>
+<VRTRasterBand dataType="Byte" band="1"><NoDataValue>0</NoDataValue></VRTRasterBand>
+<VRTRasterBand dataType="Byte" band="2"><NoDataValue>9</NoDataValue></VRTRasterBand></VRTDataset>"""
+
+
+def test_bands_of_different_nodata_are_refused():
+    wkt = CRS.from_epsg(32618).to_wkt()
+    with rasterio.open(VRT_OF_TWO_NODATA) as dataset:  # GeoTIFF itself has one nodata; a companion file tells more
+        assert raster.reference_of(dataset, wkt, (2,), where="a").nodata == 9
+        with pytest.raises(VolumeError, match=r"different nodata \(0\.0, 9\.0\).*--bands"):
+            raster.reference_of(dataset, wkt, None, where="a")
 
 
 def test_several_images_in_a_file_are_a_plain_tiff(tmp_path):
@@ -212,6 +333,28 @@ def test_voxels_that_do_not_decode(tmp_path):
         np.testing.assert_array_equal(source.read(Box((20, 0), (30, 90))), NOISE[:, 20:30])
 
 
+def test_a_tile_that_fills_the_memory(tmp_path):
+    options = {"tiled": True, "blockxsize": 65_536, "blockysize": 65_536, "sparse_ok": True, "bigtiff": "yes"}
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "count": 1, "height": 100_000, "width": 100_000, "dtype": "uint8"}
+    with rasterio.open(path, "w", crs="EPSG:32618", transform=NORTH_UP, **profile, **options):
+        pass
+    assert path.stat().st_size < 2000
+    with pytest.raises(VolumeError, match=r"tiles or strips have 4294967296 bytes, and at most 2147483648"):
+        open_source(path)
+
+
+def test_pages_in_a_circle(tmp_path):
+    path = save(tmp_path / "a.tif")
+    data = bytearray(path.read_bytes())
+    start = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[start : start + 2], "little")
+    data[start + 2 + 12 * count : start + 6 + 12 * count] = start.to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(VolumeError, match=r"a\.tif"):
+        open_source(path)
+
+
 def test_numbers_that_are_none_of_a_volume(tmp_path):
     path = save(tmp_path / "a.tif", NOISE.astype("c8"))
     with pytest.raises(VolumeError, match="complex64 is not numeric"):
@@ -233,7 +376,7 @@ def test_damage_that_the_library_finds(tmp_path, monkeypatch):
 
 def test_without_rasterio(tmp_path, monkeypatch):
     path = save(tmp_path / "a.tif")
-    monkeypatch.setattr(geotiff, "rasterio", None)
+    monkeypatch.setattr(raster, "rasterio", None)
     with pytest.raises(InputError, match=r"pip install 'overtile\[geo\]'"):
         open_source(path)
 
@@ -306,7 +449,7 @@ def test_outside_of_all_files_without_a_nodata_that_fits_is_zero(tmp_path, nodat
         ({"transform": NORTH_UP @ Affine.scale(1, -1)}, "voxel size"),
         ({"transform": NORTH_UP @ Affine.translation(9.25, 0)}, r"lie 0\.25 of a voxel off the grid of .*a.tif"),
         ({"transform": NORTH_UP @ Affine.translation(0, 9.002)}, "lie 0.002 of a voxel"),
-        ({"crs": None}, "no coordinate reference system"),
+        ({"crs": None}, r"b\.tif: .* does not tell its coordinate reference system"),
         ({}, "all 2 files cover the same voxels"),
     ],
 )
@@ -324,6 +467,28 @@ def test_a_tolerance_places_files_at_the_nearest_voxel(tmp_path):
     ]
     with open_mosaic(files, Reading(snap=0.1), name="m") as source:
         np.testing.assert_array_equal(whole(source), NOISE)
+
+
+@pytest.mark.parametrize("snap", [-0.1, 0.5])
+def test_a_snap_of_half_a_voxel_is_refused(tmp_path, snap):
+    with pytest.raises(VolumeError, match=r"give --snap from 0, below 0\.5"):
+        open_mosaic([save(tmp_path / "a.tif")], Reading(snap=snap), name="m")
+
+
+def test_files_below_a_box_are_those_that_touch_it(tmp_path):
+    folder = pieces(tmp_path / "m", ((0, 0), (40, 90)), ((30, 0), (70, 90)))
+    with open_source(folder) as source:
+        first, second = source.files
+        assert source.files_below(Box((0, 0), (30, 90))) == (first,)
+        assert source.files_below(Box((29, 3), (31, 4))) == (first, second)
+        assert source.files_below(Box((50, 3), (51, 4))) == (second,)
+
+
+def test_several_images_in_a_file_are_no_scene(tmp_path):
+    path = save(tmp_path / "a.tif", NOISE[:1])
+    save(path, NOISE[1:2], APPEND_SUBDATASET="YES")
+    with pytest.raises(VolumeError, match="it holds several images"):
+        open_source(tmp_path, Reading(axes="cyx"))
 
 
 def test_a_mosaic_has_one_level(tmp_path):
@@ -365,7 +530,7 @@ def test_real_scenes_on_nearly_the_same_grid():
     expected[:, :781, 407:] = second
     part = expected[:, 2:, :779]
     np.copyto(part, first, where=first.any(axis=0))
-    with open_mosaic(files, Reading(snap=0.1), name="scenes") as source:
+    with open_source(REAL / "mosaic_cog*.tif", Reading(snap=0.1)) as source:
         assert isinstance(source, MosaicSource)
         np.testing.assert_array_equal(whole(source), expected)
         assert source.geo.nodata == 0

@@ -142,7 +142,7 @@ def test_each_file_is_opened_once_a_slab(tmp_path, monkeypatch):
         original = slices._open
         monkeypatch.setattr(slices, "_open", lambda path: opened.append(path) or original(path))
         source.read(Box((2, 0, 0), (6, 20, 30)))
-    assert opened == [folder / f"slice{z}.png" for z in range(2, 6)]
+    assert opened == [str(folder / f"slice{z}.png") for z in range(2, 6)]
 
 
 @given(st.lists(st.integers(0, 10**6), unique=True))

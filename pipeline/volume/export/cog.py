@@ -15,21 +15,20 @@ import math
 import shutil
 import tempfile
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.errors import EnvironmentFaultError, InputError, VolumeError
 from pipeline.geometry import Box, Grid
 from pipeline.store import fsync
+from pipeline.volume.export.ahead import box_shape, in_order, read
 from pipeline.volume.geo import Georeference
 from pipeline.volume.ngff import image_attributes
-from pipeline.volume.sources.geotiff import check_whole
+from pipeline.volume.sources.raster import check_whole
 from pipeline.volume.space import Space
 from pipeline.volume.volume import Volume
 
@@ -46,8 +45,8 @@ except ImportError:  # an extra: only those who have rasters need it
 TILE = 512
 """Voxels of a tile's edge."""
 
-BOX_BYTES = 64 << 20
-"""Most bytes of a box that is read at once, where one stored shard with a row of tiles is no larger."""
+CACHE = 64 << 20
+"""Bytes of GDAL's cache of tiles: its own default is a share of the machine's memory."""
 
 _STORED = {"bool": "uint8", "float16": "float32"}
 """Data types that GeoTIFF lacks, and the ones that hold the same values."""
@@ -86,15 +85,16 @@ def export_cog(
     if not target.parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.parent}; make it first")
     profile = _profile(volume, geo, classes)
-    grid = Grid(volume.shape, _box_shape(volume))
+    grid = Grid(volume.shape, box_shape(volume, (TILE, TILE)))
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     tiled, cog = folder / "tiled.tif", folder / "cog.tif"
     try:
-        with rasterio.open(tiled, "w", num_threads=threads, **profile) as raster:
-            _describe(raster, classes)
-            digests = _write(volume, raster, grid, threads=threads, progress=progress)
-        _to_cog(tiled, cog, target, ids=classes is not None, threads=threads)
-        _check(cog, grid, digests, target)
+        with rasterio.Env(GDAL_CACHEMAX=CACHE):
+            with rasterio.open(tiled, "w", num_threads=threads, **profile) as raster:
+                _describe(raster, classes)
+                digests = _write(volume, raster, grid, threads=threads, progress=progress)
+            _to_cog(tiled, cog, target, ids=classes is not None, threads=threads)
+            _check(cog, grid, digests, target)
         fsync(cog)
         cog.replace(target)
         fsync(target.parent)
@@ -185,7 +185,7 @@ def _write(
 ) -> list[int]:
     """Write all boxes, in their order, while threads read the next ones; return the CRC of each one's voxels."""
     digests = []
-    for box, voxels in _read_ahead(volume, grid, threads):
+    for box, voxels in in_order(partial(read, volume), grid.cores(), threads=threads):
         stored = np.ascontiguousarray(voxels, dtype=raster.dtypes[0])
         raster.write(stored, window=_window(box))
         digests.append(zlib.crc32(stored.data))
@@ -207,36 +207,6 @@ def _check(cog: Path, grid: Grid, digests: Sequence[int], target: Path) -> None:
 def _window(box: Box) -> Any:
     (top, bottom), (left, right) = box
     return Window(left, top, right - left, bottom - top)
-
-
-def _box_shape(volume: Volume) -> tuple[int, int]:
-    """Return the box that is read at once: whole tiles, and whole stored pieces as far as memory allows."""
-    grid = volume.storage_grid
-    stored = [grid.chunk[volume.axes.index(a)] for a in "yx"]
-    shape = [-(-n // TILE) * TILE for n in stored]
-    voxel_bytes = volume.channels * volume.dtype.itemsize
-    while math.prod(shape) * voxel_bytes > BOX_BYTES and max(shape) > TILE:
-        longest = shape.index(max(shape))
-        shape[longest] = max(TILE, -(-shape[longest] // (2 * TILE)) * TILE)
-    return shape[0], shape[1]
-
-
-def _read_ahead(volume: Volume, grid: Grid, threads: int) -> Iterator[tuple[Box, npt.NDArray[Any]]]:
-    """Yield each box and its voxels ``(c, y, x)``; at most ``threads + 1`` boxes are in memory."""
-    waiting: deque[tuple[Box, Future[npt.NDArray[Any]]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="cog") as pool:
-        try:
-            for box in grid.cores():
-                waiting.append((box, pool.submit(volume.read, box)))
-                if len(waiting) > threads:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
 
 
 def _to_cog(tiled: Path, cog: Path, target: Path, *, ids: bool, threads: int) -> None:

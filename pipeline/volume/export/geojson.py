@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from pipeline.volume.export.colours import class_colour, class_name
 from pipeline.volume.export.files import replaced
 from pipeline.volume.export.shapes import Shape
+
+CORNERS = 10_000
+"""Corners of a ring that become text at once."""
 
 ObjectType = Literal["annotation", "detection"]
 """What QuPath makes of a polygon; it shows detections faster, and people edit annotations."""
@@ -48,16 +51,25 @@ def write_geojson(
         file.write(json.dumps(head)[:-1] + ', "features": [')
         for shape in shapes:
             file.write(",\n" if count else "\n")
-            file.write(json.dumps(_feature(shape, names, object_type), separators=(",", ":")))
+            _write(file, shape, names, object_type)
             count += 1
         file.write("\n]}\n")
     return count
 
 
-def _feature(shape: Shape, names: tuple[str, ...], object_type: ObjectType) -> dict[str, Any]:
+def _write(file: TextIO, shape: Shape, names: tuple[str, ...], object_type: ObjectType) -> None:
+    """Write a feature ring by ring, some corners at a time: one polygon may have millions of them."""
     named = {"name": class_name(shape.value, names), "color": list(class_colour(shape.value))}
-    return {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [ring.tolist() for ring in shape.rings]},
-        "properties": {"objectType": object_type, "classification": named},
-    }
+    file.write('{"type":"Feature","geometry":{"type":"Polygon","coordinates":[')
+    for i, ring in enumerate(shape.rings):
+        file.write(",[" if i else "[")
+        for start in range(0, len(ring), CORNERS):
+            file.write("," if start else "")
+            file.write(_compact(ring[start : start + CORNERS].tolist())[1:-1])
+        file.write("]")
+    properties = {"objectType": object_type, "classification": named}
+    file.write(f']}},"properties":{_compact(properties)}}}')
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,8 @@ try:
 except ImportError:  # an extra
     write = None
 
-BATCH = 10_000
-"""Polygons that are written at once."""
+BATCH, CORNERS = 10_000, 500_000
+"""Most polygons that are written at once, and most corners of theirs, unless one polygon has more."""
 
 LAYER, FIELDS = "classes", ("class_id", "class", "voxels", "color")
 
@@ -49,7 +48,7 @@ def write_geopackage(
     check_geopackage()
     count, remaining = 0, iter(shapes)
     with replaced(target) as partial:
-        while (batch := list(itertools.islice(remaining, BATCH))) or count == 0:
+        while (batch := _batch(remaining)) or count == 0:
             try:
                 _write(batch, partial, names, crs, append=count > 0)
             except CRSError as error:
@@ -62,6 +61,16 @@ def write_geopackage(
             if not batch:
                 break
     return count
+
+
+def _batch(remaining: Iterator[Shape]) -> list[Shape]:
+    """Take so many polygons, or so few that they have no more corners than that, but for the last one."""
+    batch: list[Shape] = []
+    corners = 0
+    while len(batch) < BATCH and corners < CORNERS and (shape := next(remaining, None)) is not None:
+        batch.append(shape)
+        corners += sum(map(len, shape.rings))
+    return batch
 
 
 def check_geopackage() -> None:

@@ -11,15 +11,16 @@ import numpy.typing as npt
 import tifffile
 
 from pipeline.errors import VolumeError
-from pipeline.geometry import Box
+from pipeline.geometry import Box, Grid
+from pipeline.volume.export.ahead import read
 from pipeline.volume.export.files import replaced
 from pipeline.volume.volume import Volume
 
 TILE = 512
 """Voxels of a tile along y and x; TIFF asks for a multiple of 16."""
 
-BLOCK = 256 << 20
-"""Bytes of voxels that are read at once; at least one row of tiles."""
+BLOCK = 32 << 20
+"""Bytes of voxels that are read at once; at least one tile of all channels."""
 
 DTYPES = frozenset({"uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64"})
 """What OME-TIFF can hold, and readers of it read."""
@@ -40,8 +41,8 @@ SYMBOLS = {"angstrom": "Å", "nanometer": "nm", "micrometer": "µm", "millimeter
 def write_ome_tiff(levels: Sequence[Volume], target: Path, *, names: Sequence[str] = (), threads: int = 2) -> None:
     """Write a volume and its coarser levels as one BigTIFF, deflated in tiles; every voxel is kept as it is.
 
-    In memory are one block of 256 MiB (or one row of tiles of all channels, if that is more) and the tiles that
-    are being compressed. Levels lie in SubIFDs, as OME-TIFF 6 asks for.
+    In memory are one block of 32 MiB (or one tile of all channels, if that is more) and the tiles that are being
+    compressed. Levels lie in SubIFDs, as OME-TIFF 6 asks for.
 
     Args:
         levels: the volume, and its coarser levels if there are any; of the same axes, channels and dtype, and with
@@ -64,6 +65,7 @@ def write_ome_tiff(levels: Sequence[Volume], target: Path, *, names: Sequence[st
         "compression": "zlib",
         "photometric": "minisblack",
         "maxworkers": threads,
+        "buffersize": BLOCK,
     }
     with replaced(target) as partial, tifffile.TiffWriter(partial, bigtiff=True, ome=True) as file:
         file.write(
@@ -112,24 +114,20 @@ def _tiles(volume: Volume, dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
     """Yield the tiles in the file's order: by channel, plane, row and column; whole ones, filled up with zeros."""
     for channel in range(volume.channels):
         for box in _blocks(volume):
-            block = volume.read(box)[channel].astype(dtype, copy=False)
+            block = read(volume, box)[channel].astype(dtype, copy=False)
             for plane in block.reshape(-1, *block.shape[-2:]):
                 yield from _plane_tiles(plane)
 
 
 def _blocks(volume: Volume) -> Iterator[Box]:
-    """Yield boxes whose tiles follow each other: some whole planes, or rows of tiles of one plane."""
+    """Yield boxes whose tiles follow each other: some whole planes, else rows of tiles, else parts of such a row."""
     *depth, height, width = volume.shape
-    line = width * volume.channels * volume.dtype.itemsize
-    planes = BLOCK // (height * line)
-    rows = max(1, BLOCK // (TILE * line)) * TILE
-    if not depth:
-        yield from (Box((y, 0), (min(y + rows, height), width)) for y in range(0, height, rows))
-    elif planes:
-        yield from (Box((z, 0, 0), (min(z + planes, depth[0]), height, width)) for z in range(0, depth[0], planes))
-    else:
-        for z in range(depth[0]):
-            yield from (Box((z, y, 0), (z + 1, min(y + rows, height), width)) for y in range(0, height, rows))
+    column = volume.channels * volume.dtype.itemsize
+    planes = max(1, BLOCK // (height * width * column)) if depth else 0
+    rows = height if planes > 1 else max(1, BLOCK // (TILE * width * column)) * TILE
+    columns = width if TILE * width * column <= BLOCK else max(1, BLOCK // (TILE * TILE * column)) * TILE
+    shape = (planes, rows, columns) if depth else (rows, columns)
+    yield from Grid(volume.shape, shape).cores()
 
 
 def _plane_tiles(plane: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.errors import InputError
 from pipeline.geometry import Box
+from pipeline.volume.export.ahead import read
 from pipeline.volume.export.colours import BACKGROUND, Colour, class_colour, class_name
 from pipeline.volume.export.files import replaced
 from pipeline.volume.volume import Volume
@@ -90,7 +91,7 @@ def _sampled(volume: Volume) -> npt.NDArray[Any]:
     for box in _bands(volume):
         rows = middles[(middles >= box.start[-2]) & (middles < box.stop[-2])]
         if len(rows):
-            band = volume.read(box)
+            band = read(volume, box)
             band = band.reshape(volume.channels, -1, width)
             found.append(band[:, rows - box.start[-2], columns].copy())
     return np.concatenate(found, axis=1)

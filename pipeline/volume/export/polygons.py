@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.geometry import Box, Grid
+from pipeline.volume.export.ahead import in_order, is_left_out
 from pipeline.volume.export.joining import Joiner, Polygon
-from pipeline.volume.export.trace import Traced, trace
+from pipeline.volume.export.trace import Traced, nothing, trace
 from pipeline.volume.volume import Volume
 
 AHEAD = 2
@@ -50,7 +50,8 @@ def polygons(
     check_class_map(volume)
     grid = Grid(volume.shape, chunk or _chunk(volume))
     joiner = Joiner(volume.shape[1])
-    for done, traced in enumerate(_traced(volume, grid, threads), start=1):
+    chunks = in_order(partial(_trace, volume), grid.cores(), threads=threads, ahead=AHEAD)
+    for done, (_, traced) in enumerate(chunks, start=1):
         yield from (polygon for polygon in joiner.add(traced) if polygon.size >= min_size)
         if progress is not None:
             progress(done, len(grid))
@@ -77,26 +78,13 @@ def _chunk(volume: Volume) -> tuple[int, int]:
     return y, x
 
 
-def _traced(volume: Volume, grid: Grid, threads: int) -> Iterator[Traced]:
-    """Yield the traced chunks in C order; at most ``threads + 2`` are in flight."""
-    pending: deque[Future[Traced]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="polygons") as pool:
-        try:
-            for core in grid.cores():
-                pending.append(pool.submit(_trace, volume, core))
-                if len(pending) >= threads + AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
 def _trace(volume: Volume, core: Box) -> Traced:
-    """Read a chunk and the voxels around it; outside the volume lies background."""
+    """Read a chunk and the voxels around it; outside the volume, and where a mask left chunks out, lies background."""
+    start = core.start[0], core.start[1]
+    if is_left_out(volume, core):
+        return nothing(start, (core.shape[0], core.shape[1]))
     around = core.grow((1, 1), (1, 1))
     inside = volume.box.intersect(around)
     padded = np.zeros(around.shape, volume.dtype)
     padded[inside.relative_to(around.start).slices] = volume.read(inside)[0]
-    return trace(padded, (core.start[0], core.start[1]), volume.shape[1])
+    return trace(padded, start, volume.shape[1])

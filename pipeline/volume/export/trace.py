@@ -99,6 +99,13 @@ def trace(padded: npt.NDArray[Any], start: tuple[int, int], width: int) -> Trace
     return Traced(start, classes[1:], sizes[1:].astype(np.int64), chains, rings, faces)
 
 
+def nothing(start: tuple[int, int], shape: tuple[int, int]) -> Traced:
+    """Return what is kept of a chunk ``(y, x)`` of background."""
+    none = np.zeros(0, np.int64)
+    rows, columns = (np.zeros(length, np.int64) for length in shape)
+    return Traced(start, none, none, [], [], (columns, rows, columns, rows))
+
+
 def _faces(padded: npt.NDArray[Any], components: npt.NDArray[Any]) -> tuple[Ints, Ints, Ints, Ints]:
     def going_on(inside: npt.NDArray[Any], outside: npt.NDArray[Any], numbers: npt.NDArray[Any]) -> Ints:
         return np.where(inside == outside, numbers, 0).astype(np.int64)

@@ -12,13 +12,16 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import InputError, VolumeError
+from pipeline.errors import InputError, StoreError, VolumeError
+from pipeline.store import open_file
+from pipeline.volume.faults import lies_in_the_bytes
 from pipeline.volume.opening import KINDS
+from pipeline.volume.sources.hdf5_guard import check_dataset, check_links
 from pipeline.volume.sources.reading import DEFAULT, Reading
 from pipeline.volume.sources.source import Source, array_source, check_only_level, unreadable
 from pipeline.volume.space import Space
@@ -62,50 +65,81 @@ class LockedDataset:
 
     def __getitem__(self, cut: tuple[slice | int, ...]) -> npt.NDArray[Any]:
         with self.lock:
-            return np.asarray(self.dataset[cut])
+            try:
+                return np.asarray(self.dataset[cut])
+            except Exception as error:
+                cause = _cause(error)
+                if cause is error:
+                    raise
+                raise cause from None
 
 
-def split_dataset(path: str | Path) -> tuple[Path, str | None]:
+def split_dataset(path: str | Path) -> tuple[str, str | None]:
     """Return the file and the dataset of ``file.h5::/dataset``; a path without ``::``, or that exists, is a file."""
     text = str(path)
     if SEPARATOR not in text or Path(text).exists():
-        return Path(text), None
+        return text, None
     file, _, dataset = text.rpartition(SEPARATOR)
-    return Path(file), dataset
+    return file, dataset
 
 
-def open_hdf5(path: Path, reading: Reading = DEFAULT) -> Source:
+def open_hdf5(path: str | Path, reading: Reading = DEFAULT) -> Source:
     """Open a dataset of an HDF5 file; its chunks are the slab.
 
     Args:
-        path: ``file.h5::/dataset``, or a file that holds exactly one numeric dataset.
+        path: ``file.h5::/dataset``, or a file that holds exactly one numeric dataset; or its address.
         reading: what the user says; holds the axes where the attributes of the dataset do not say them.
 
     Raises:
         InputError: the extra ``hdf5`` is not installed.
-        VolumeError: damaged, no such dataset, several of them, no numbers in it, axes that cannot be known.
+        VolumeError: damaged, no such dataset, several of them, no numbers in it, axes that cannot be known; a dataset
+            that lies in other files, or needs a filter that is not installed.
+        StoreError: the store does not answer.
     """
     if h5py is None:
         raise InputError(f"{path}: HDF5 needs the extra 'hdf5'; install it: pip install 'overtile[hdf5]'")
     check_only_level(reading.level, where=str(path))
     place, wanted = split_dataset(path)
+    handle: BinaryIO | None = None
+    opened: Any = None
     try:
-        file = h5py.File(place, "r", locking="best-effort")
+        lying = open_file(place)
+        handle = None if lying.path is not None else lying.open()
+        opened = _open_file(lying.path or handle)
+        source = _open_dataset(opened, place, wanted, reading.axes)
     except Exception as error:
-        raise unreadable(str(place), error) from error
-    try:
-        return _open_dataset(file, place, wanted, reading.axes)
-    except Exception as error:
-        file.close()
-        if isinstance(error, VolumeError):
-            raise
+        for thing in (opened, handle):
+            if thing is not None:
+                thing.close()
+        if not lies_in_the_bytes(_cause(error)):
+            raise _cause(error) from None
         raise unreadable(str(path), error) from error
+    source.files = (lying.url,)
+    return source
 
 
-def _open_dataset(file: Any, place: Path, wanted: str | None, axes: str | None) -> Source:
+def _open_file(where: Path | BinaryIO | None) -> Any:
+    """Open a file of this machine, or one that is read through a handle."""
+    if isinstance(where, Path):
+        return h5py.File(where, "r", locking="best-effort")
+    return h5py.File(where, "r")
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the error that a remote handle raised, which HDF5 wraps into one of its own."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, StoreError | PermissionError):
+            return inner
+        inner = inner.__cause__ or inner.__context__
+    return error
+
+
+def _open_dataset(file: Any, place: str, wanted: str | None, axes: str | None) -> Source:
     """Return the source of one dataset, which closes the file."""
     dataset = _only_dataset(file, place) if wanted is None else _named_dataset(file, place, wanted)
     name = f"{place}{SEPARATOR}{dataset.name}"
+    check_dataset(dataset, name)
     if not dataset.shape:
         raise VolumeError(f"{name}: a single value or none, no array; name a dataset that holds voxels")
     axes = axes or _own_axes(dataset, name)
@@ -120,22 +154,23 @@ def _open_dataset(file: Any, place: Path, wanted: str | None, axes: str | None) 
     return source
 
 
-def _named_dataset(file: Any, place: Path, wanted: str) -> Any:
+def _named_dataset(file: Any, place: str, wanted: str) -> Any:
     """Return the dataset of a name."""
+    check_links(file, wanted, place)
     found = file.get(wanted) if wanted.strip("/") else None
     if not isinstance(found, h5py.Dataset):
-        what = "a group, no dataset" if wanted in file else "no dataset"
+        what = "a group, no dataset" if isinstance(found, h5py.Group) else "no dataset"
         raise VolumeError(f"{place}: {wanted!r} is {what} of this file; it holds {_listed(_datasets(file))}")
     return found
 
 
-def _only_dataset(file: Any, place: Path) -> Any:
+def _only_dataset(file: Any, place: str) -> Any:
     """Return the only numeric dataset."""
     found = _datasets(file)
     if len(found) != 1:
         raise VolumeError(
             f"{place}: it holds {_listed(found)}; name one dataset of numbers after the file:"
-            f" {place.name}{SEPARATOR}/{next(iter(found), 'dataset')}"
+            f" {open_file(place).name}{SEPARATOR}/{next(iter(found), 'dataset')}"
         )
     return next(iter(found.values()))
 

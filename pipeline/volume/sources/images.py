@@ -7,6 +7,8 @@ indices may be class ids or mean nothing. RGB of 16 bits is refused: Pillow woul
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from PIL.PngImagePlugin import PngImageFile
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
+from pipeline.store import File, open_file
+from pipeline.volume.faults import lies_in_the_bytes
 from pipeline.volume.sources.reading import DEFAULT, Reading
 from pipeline.volume.sources.source import Source, check_only_level, check_own_axes, unreadable
 from pipeline.volume.space import Space
@@ -28,6 +32,12 @@ JPEG = (b"\xff\xd8\xff",)
 LIMIT = 1 << 30
 """Most pixels of one file, which is decoded whole: 3 GiB in RGB. Pillow's own limit, 2**27.4, holds for everybody
 in the process; so files are opened past it and this one is checked, before any pixel is decoded."""
+
+DEFLATE = 1032
+"""Most bytes that deflate makes of one byte (zlib's documentation)."""
+
+JPEG_PIXELS = 1 << 12
+"""Most pixels that one byte of a JPEG is believed to hold: a block of 8 x 8 takes at least one bit a component."""
 
 _MODES: dict[str, tuple[int | None, str]] = {
     "1": (None, "?"),
@@ -51,7 +61,7 @@ class ImageSource(Source):
     """One PNG or JPEG file; every read decodes all of it, in memory of its own.
 
     Attributes:
-        path: the file.
+        file: where it lies.
     """
 
     name: str
@@ -60,11 +70,13 @@ class ImageSource(Source):
     dtype: np.dtype[Any]
     space: Space
     slab: tuple[int, ...] | None
-    path: Path
+    file: File
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Read a spatial box: ``(c, y, x)``."""
-        with _open(self.path) as image:
+        with _opened(self.file, self.name) as image:
+            if (image.height, image.width) != self.shape:
+                raise VolumeError(f"{self.name}: it was changed while it was read; begin again")
             voxels = _decode(image, self.name)
         if voxels.ndim == 2:
             voxels = voxels[:, :, np.newaxis]
@@ -72,7 +84,7 @@ class ImageSource(Source):
         return voxels[(slice(None), *box.slices)]
 
 
-def open_image(path: Path, reading: Reading = DEFAULT) -> Source:
+def open_image(path: str | Path, reading: Reading = DEFAULT) -> Source:
     """Open a PNG or JPEG file: ``yx`` if it is grey, ``yxc`` if it is RGB.
 
     Raises:
@@ -80,28 +92,49 @@ def open_image(path: Path, reading: Reading = DEFAULT) -> Source:
     """
     name = str(path)
     check_only_level(reading.level, where=name)
-    with _open(path) as image:
+    file = open_file(path)
+    with _opened(file, name) as image:
         if image.width * image.height > LIMIT:
             raise VolumeError(
                 f"{name}: {image.width} x {image.height} pixels; a PNG or JPEG is decoded whole, so at most {LIMIT}"
                 " are read: save it as a tiled TIFF"
             )
         channels, dtype = _layout(image, name)
+        _check_claim(image, file.stat().size, name)
         if image.mode in ("LA", "RGBA"):
             _check_opaque(image, name)
         shape = (image.height, image.width)
     check_own_axes(reading.axes, "yx" if channels is None else "yxc", where=name)
-    return ImageSource(name, shape, channels, dtype, Space.unscaled("yx"), shape, path)
+    source = ImageSource(name, shape, channels, dtype, Space.unscaled("yx"), shape, file)
+    source.files = (file.url,)
+    return source
 
 
-def _open(path: Path) -> PngImageFile | JpegImageFile:
-    """Read the header of a file, which does not depend on how large the image is."""
-    try:
-        with path.open("rb") as file:
-            is_png = file.read(len(PNG[0])) == PNG[0]
-        return PngImageFile(path) if is_png else JpegImageFile(path)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise unreadable(str(path), error) from error
+@contextmanager
+def _opened(file: File, name: str) -> Iterator[PngImageFile | JpegImageFile]:
+    """Give the image of a file whose header is read, which does not depend on how large the image is."""
+    with file.open() as handle:
+        try:
+            is_png = handle.read(len(PNG[0])) == PNG[0]
+            handle.seek(0)
+            image = PngImageFile(handle) if is_png else JpegImageFile(handle)
+        except Exception as error:
+            if not lies_in_the_bytes(error):
+                raise
+            raise unreadable(name, error) from error
+        with image:
+            yield image
+
+
+def _check_claim(image: PngImageFile | JpegImageFile, size: int, name: str) -> None:
+    """Refuse an image whose header claims more pixels than the file's bytes can hold."""
+    most = size * (DEFLATE * 8 if isinstance(image, PngImageFile) else JPEG_PIXELS)
+    least = image.width * image.height
+    if least > most:
+        raise VolumeError(
+            f"{name}: damaged or cut off: its header claims {image.height} x {image.width} pixels, more than {size}"
+            " bytes can hold"
+        )
 
 
 def _layout(image: PngImageFile | JpegImageFile, name: str) -> tuple[int | None, np.dtype[Any]]:
@@ -127,6 +160,8 @@ def _decode(image: PngImageFile | JpegImageFile, name: str) -> npt.NDArray[Any]:
     """Return the voxels, ``(y, x)`` or ``(y, x, c)`` with alpha."""
     try:
         voxels = np.asarray(image)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:
+        if not lies_in_the_bytes(error):
+            raise
         raise unreadable(name, error) from error
     return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)

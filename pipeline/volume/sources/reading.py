@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from pipeline.errors import VolumeError
+from pipeline.volume.sources.units import METRES, unit_name
+from pipeline.volume.space import Space
 
 Holes = Literal["error", "background"]
 """What a stored chunk that is missing from a Zarr means: a fault, or the fill value."""
@@ -45,3 +50,32 @@ class Reading:
 
 DEFAULT = Reading()
 """Nothing is said: everything is as the file tells it."""
+
+
+def override(space: Space, reading: Reading, *, name: str) -> Space:
+    """Return a space with what the user says in the place of what the file says.
+
+    Args:
+        space: as the file tells it.
+        reading: what the user says.
+        name: what messages call the image.
+
+    Raises:
+        VolumeError: a size that fits no voxel, a unit without a size, an unknown unit.
+    """
+    voxel_size, unit = reading.voxel_size, reading.unit
+    if voxel_size is not None:
+        if len(voxel_size) != len(space.axes) or not all(math.isfinite(s) and s > 0 for s in voxel_size):
+            raise VolumeError(
+                f"{name}: voxel size {voxel_size}; give one positive number for each of the axes"
+                f" {','.join(space.axes)}"
+            )
+        space = replace(space, voxel_size=tuple(float(s) for s in voxel_size))
+    if unit is not None:
+        if voxel_size is None:
+            raise VolumeError(f"{name}: unit {unit!r} without a voxel size; give both")
+        known = unit_name(unit)
+        if known is None:
+            raise VolumeError(f"{name}: unknown unit {unit!r}; known are {', '.join(METRES)}")
+        space = replace(space, unit=known)
+    return space

@@ -6,11 +6,10 @@ dtype. The voxel size along z is in no such file, so the voxel size is what the 
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
+from pipeline.store import list_files, open_file
 from pipeline.volume.sources.images import open_image
 from pipeline.volume.sources.reading import DEFAULT, Reading
 from pipeline.volume.sources.source import Source, check_only_level, check_own_axes
@@ -42,7 +42,7 @@ class SliceSource(Source):
     """A stack of files. A read opens, decodes and closes the files of its slices, one after the other.
 
     Attributes:
-        paths: one file a slice, z = 0 first.
+        paths: address of one file a slice, z = 0 first.
     """
 
     name: str
@@ -51,7 +51,7 @@ class SliceSource(Source):
     dtype: np.dtype[Any]
     space: Space
     slab: tuple[int, ...] | None
-    paths: tuple[Path, ...]
+    paths: tuple[str, ...]
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Read a spatial box: ``(c, z, y, x)``."""
@@ -65,12 +65,16 @@ class SliceSource(Source):
                 out[:, z - first] = image.read(plane)
         return out
 
+    def files_below(self, box: Box) -> tuple[str, ...]:
+        """Return the files of the slices that a box meets."""
+        return self.files[box.start[0] : box.stop[0]]
+
     def where(self, voxel: Sequence[int]) -> str:
         """Say in which file a voxel is, and where."""
         return f"{self.paths[voxel[0]]} (slice {voxel[0]}), voxel {voxel[1]},{voxel[2]}"
 
 
-def open_slices(path: Path, reading: Reading = DEFAULT) -> Source:
+def open_slices(path: str | Path, reading: Reading = DEFAULT) -> Source:
     """Open a folder of images, or the files that a pattern (``slices/*.png``) matches: ``zyx``, ``czyx`` if RGB.
 
     Files of a folder that are hidden or no images by their ending are left out.
@@ -86,26 +90,27 @@ def open_slices(path: Path, reading: Reading = DEFAULT) -> Source:
         other = _kind(file)
         if other != kind:
             raise VolumeError(
-                f"{file}: {_describe(other)}, but {files[0].name} is {_describe(kind)}; all slices must be alike."
-                " Name the ones to take by a pattern, as FOLDER/*.png"
+                f"{file}: {_describe(other)}, but {open_file(files[0]).name} is {_describe(kind)}; all slices must be"
+                " alike. Name the ones to take by a pattern, as FOLDER/*.png"
             )
     _, shape, channels, dtype = kind
     check_own_axes(reading.axes, "zyx" if channels is None else "czyx", where=name)
     whole = (len(files), *shape)
-    return SliceSource(name, whole, channels, np.dtype(dtype), Space.unscaled("zyx"), (1, *shape), tuple(files))
+    source = SliceSource(name, whole, channels, np.dtype(dtype), Space.unscaled("zyx"), (1, *shape), tuple(files))
+    source.files = source.paths
+    return source
 
 
-def list_slices(path: Path) -> list[Path]:
-    """Return the slices in a folder, or that a pattern matches, in natural order.
+def list_slices(path: str | Path) -> list[str]:
+    """Return the addresses of the slices in a folder or prefix, or that a pattern matches, in natural order.
 
     Raises:
         VolumeError: there are none.
     """
-    found = list(path.iterdir()) if path.is_dir() else [Path(p) for p in glob.glob(str(path), recursive=True)]
-    files = [p for p in found if p.suffix.lower() in _FORMATS and not p.name.startswith(".") and p.is_file()]
+    files = [f.url for f in list_files(path) if _ending(f.name) in _FORMATS and not f.name.startswith(".")]
     if not files:
         raise VolumeError(f"{path}: no slices there; they end in {', '.join(_FORMATS)}")
-    return sorted(files, key=lambda p: (natural_key(str(p)), str(p)))
+    return sorted(files, key=lambda url: (natural_key(url), url))
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:
@@ -114,19 +119,23 @@ def natural_key(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
 
 
-def _open(file: Path) -> Source:
-    _, opener = _FORMATS[file.suffix.lower()]
+def _ending(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def _open(file: str) -> Source:
+    _, opener = _FORMATS[_ending(file)]
     return opener(file)
 
 
-def _kind(file: Path) -> _Kind:
+def _kind(file: str) -> _Kind:
     """Return what a slice has in common with the others, by its header."""
     with _open(file) as image:
         if image.space.axes != "yx":
             raise VolumeError(
                 f"{file}: a slice has axes y and x, but this file is a stack of its own; ingest it alone"
             )
-        return _FORMATS[file.suffix.lower()][0], image.shape, image.channels, image.dtype.name
+        return _FORMATS[_ending(file)][0], image.shape, image.channels, image.dtype.name
 
 
 def _describe(kind: _Kind) -> str:

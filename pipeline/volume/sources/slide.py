@@ -20,10 +20,10 @@ from pathlib import Path
 
 import tifffile
 
-from pipeline.errors import VolumeError
+from pipeline.store import open_file
 from pipeline.volume.sources.reading import DEFAULT, Reading
 from pipeline.volume.sources.source import Source
-from pipeline.volume.sources.tiff import open_tiff
+from pipeline.volume.sources.tiff import open_tiff, parse_tiff
 from pipeline.volume.sources.tiff_space import level_space
 from pipeline.volume.space import Space
 
@@ -33,30 +33,27 @@ INCH_LIMIT = 2.0
 _INCH = 25_400.0
 _MPP = re.compile(r"(?:^|\|)\s*MPP\s*=\s*([^|\s]+)")
 _PLANE = set("YXSC")
-_JPEG = (6, 7, 34892, 33007)
-"""Compressions whose luma and chroma are decoded to RGB."""
-_APERIO_YCBC = 33003
-"""Aperio's JPEG 2000 of luma and chroma."""
 
 
-def is_slide(path: Path) -> bool:
+def is_slide(path: str | Path) -> bool:
     """Say whether a TIFF is a slide: tiled, and Aperio's or a pyramid of one plane.
 
     Raises:
         Exception: whatever tifffile raises of a damaged file.
     """
-    with tifffile.TiffFile(path) as tif:
+    file = open_file(path)
+    with parse_tiff(file, file.stat()) as tif:
         if not tif.pages.first.is_tiled:
             return False
         finest = tif.series[0]
         return bool(tif.is_svs) or (len(finest.levels) > 1 and set(finest.axes) <= _PLANE)
 
 
-def open_slide(path: Path, reading: Reading = DEFAULT) -> Source:
+def open_slide(path: str | Path, reading: Reading = DEFAULT) -> Source:
     """Open one resolution level of a slide: ``yxc`` in most, with the tiles as slab.
 
     Args:
-        path: a file that :func:`is_slide` knows.
+        path: a file that :func:`is_slide` knows, or its address.
         reading: what the user says; holds the axes where the file does not say them, and the level.
 
     Returns:
@@ -67,9 +64,9 @@ def open_slide(path: Path, reading: Reading = DEFAULT) -> Source:
     """
     source = open_tiff(path, reading)
     try:
-        with tifffile.TiffFile(path) as tif:
+        file = open_file(path)
+        with parse_tiff(file, file.stat()) as tif:
             first = tif.series[0].keyframe
-            _check_colours(tif.series[0].levels[reading.level].keyframe, str(path))
             pixel = _description_size(first) or (None if source.space.unit else _inch_size(first))
             if pixel is not None and source.space.axes == "yx":
                 finest = Space("yx", pixel, (0.0, 0.0), "micrometer")
@@ -78,16 +75,6 @@ def open_slide(path: Path, reading: Reading = DEFAULT) -> Source:
         source.close()
         raise
     return source
-
-
-def _check_colours(page: tifffile.TiffPage, name: str) -> None:
-    """Refuse pixels that would be read as luma and chroma: a network would take them for red, green and blue."""
-    is_luma = page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression not in _JPEG
-    if is_luma or page.compression == _APERIO_YCBC:
-        raise VolumeError(
-            f"{name}: its tiles hold luma and chroma (YCbCr, compression {int(page.compression)}), which only JPEG"
-            " tells how to turn into RGB; save the slide with JPEG, or with JPEG 2000 of RGB"
-        )
 
 
 def _description_size(page: tifffile.TiffPage) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pipeline.errors import VolumeError
 from pipeline.geometry import Box
 from pipeline.volume.boxes import read_box
+from pipeline.volume.faults import lies_in_the_bytes
 from pipeline.volume.geo import Georeference
 from pipeline.volume.opening import KINDS
 from pipeline.volume.space import Space, check_axes, check_one_time
@@ -32,6 +33,7 @@ class Source(Protocol):
         geo: where on Earth the voxels lie; None of an image that does not say it.
         levels: number of resolution levels that the file has.
         files: addresses of the files that it is read from.
+        channel_names: what the file calls its channels, one name each; None where it does not name them.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Source(Protocol):
     geo: Georeference | None = None
     levels: int = 1
     files: tuple[str, ...] = ()
+    channel_names: tuple[str, ...] | None = None
 
     def files_below(self, box: Box) -> tuple[str, ...]:
         """Return those of :attr:`files` that a read of a box depends on."""
@@ -98,6 +101,8 @@ class ArraySource(Source):
         try:
             return read_box(self.array, self.axes, box)
         except Exception as error:
+            if not lies_in_the_bytes(error):  # the store does not answer, the machine failed
+                raise
             raise unreadable(self.name, error, f"voxels {box}") from error
 
     def close(self) -> None:

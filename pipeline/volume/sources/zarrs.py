@@ -11,13 +11,11 @@ import numpy.typing as npt
 
 from pipeline.errors import OvertileError
 from pipeline.geometry import Box
-from pipeline.volume.geo import Georeference, read_georeference
-from pipeline.volume.node import as_place
+from pipeline.volume.geo import Georeference
 from pipeline.volume.opening import open_volume
 from pipeline.volume.sources.reading import DEFAULT, Reading
 from pipeline.volume.sources.source import Source, unreadable
 from pipeline.volume.space import Space
-from pipeline.volume.state import read_attributes
 from pipeline.volume.volume import Volume
 
 
@@ -48,14 +46,14 @@ class VolumeSource(Source):
             raise unreadable(self.name, error, f"voxels {box}") from error
 
 
-def open_zarr(path: Path, reading: Reading = DEFAULT) -> Source:
+def open_zarr(path: str | Path, reading: Reading = DEFAULT) -> Source:
     """Open one level of a Zarr image.
 
     Raises:
         VolumeError: see :func:`pipeline.volume.opening.open_volume`.
     """
     volume = open_volume(path, level=reading.level, axes=reading.axes, holes=reading.holes)
-    return VolumeSource(
+    source = VolumeSource(
         name=volume.url,
         shape=volume.shape,
         channels=volume.channels if "c" in volume.axes else None,
@@ -63,14 +61,7 @@ def open_zarr(path: Path, reading: Reading = DEFAULT) -> Source:
         space=volume.space,
         slab=tuple(volume.array.chunks[volume.axes.index(a)] for a in volume.space.axes),
         volume=volume,
-        geo=_georeference(path, volume),
+        geo=volume.geo,
     )
-
-
-def _georeference(path: Path, volume: Volume) -> Georeference | None:
-    """Return where on Earth the level lies, where the image group tells it."""
-    geo = read_georeference(read_attributes(as_place(path)))
-    if geo is None or volume.level == 0:
-        return geo
-    finest = open_volume(path).space.voxel_size
-    return geo.scaled([size / first for size, first in zip(volume.space.voxel_size, finest, strict=True)])
+    source.levels = volume.level_count
+    return source
