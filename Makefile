@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Processes that run tests; most of a test's time is waiting for others to start or to die.
+JOBS ?= 3
 
 .PHONY: install demo test lint bench clean
 
@@ -20,7 +22,7 @@ demo: install
 	$(BIN)/overtile demo --out demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff format --check .

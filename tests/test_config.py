@@ -216,3 +216,14 @@ def test_a_yes_or_no_can_be_said_both_ways(value):
     flag = "--pyramid" if value else "--no-pyramid"
     command.main(["a.zarr", "b.zarr", "--model", "c", flag, "--chunk", "8,8"], standalone_mode=False)
     assert (heard[0].pyramid, heard[0].chunk, heard[0].input) == (value, (8, 8), "a.zarr")
+
+
+def test_people_meet_the_fields_of_a_job_before_those_that_jobs_share():
+    ordered = SegmentJob.ordered()
+    assert sorted(ordered) == sorted(SegmentJob.model_fields)
+    assert ordered[:3] == ["input", "output", "model"]
+    assert ordered.index("pyramid") < ordered.index("scheduler")
+    assert ordered.index("pyramid") < ordered.index(
+        "axes"
+    )
+    assert list(SegmentJob.model_json_schema()["properties"]) == ordered

@@ -48,7 +48,7 @@ def job_command(
         parameters: list[click.Parameter] = [
             click.Argument([name], required=False, metavar=name.upper()) for name in arguments
         ]
-        fields = ((n, f) for n, f in model.model_fields.items() if n not in arguments)
+        fields = ((n, model.model_fields[n]) for n in model.ordered() if n not in arguments)
         parameters += [_option(name, field) for name, field in fields if _is_simple(field)]
         parameters.append(
             click.Option(["--config"], metavar="JOB.yaml", help="job file with any of these as `key: value`")

@@ -97,12 +97,12 @@ def _chunks(found: dict[str, Any]) -> str:
 def _made(job: IngestJob, found: dict[str, Any]) -> str:
     """Return the last line: what was made, how large it is, and how fast that went."""
     did, voxels = found["ingest"], math.prod(found["shape"])
-    made = f"{job.output}: {voxels:,} voxels of {job.source}"
+    made = f"{job.output}: made of {job.source}, {voxels:,} voxels"
     if not did["bytes"]:
-        return f"{made}, all of them there already"
+        return f"{made}; all of them were there already, nothing to do"
     earlier = f"; {did['resumed']} slabs were there already" if did["resumed"] else ""
-    rate = f"{did['bytes'] / 1e6:,.0f} MB read in {duration(did['seconds'])}, {did['mb_per_s']:,.0f} MB/s"
-    return f"{made}, {rate}{earlier}"
+    rate = f", {did['mb_per_s']:,.0f} MB/s" if did["bytes"] >= 1e6 else ""
+    return f"{made}; {size(did['bytes'])} read in {duration(did['seconds'])}{rate}{earlier}"
 
 
 def _by(values: list[Any]) -> str:

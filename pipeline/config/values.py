@@ -73,9 +73,11 @@ NO_CREDENTIALS = r"^(?![\s\S]*://[^/\s]*@)"
 """What texts of a job must match on a server: ``s3://key:secret@host`` would stay in its database for all to see."""
 
 
-def _refuse_credentials(schema: dict[str, Any]) -> None:
-    """Make a server refuse texts with credentials in an address, before it stores them."""
-    for described in schema.get("properties", {}).values():
+def _describe(schema: dict[str, Any], model: type[Any]) -> None:
+    """Order a form as its job is ordered, and make a server refuse credentials in addresses before it stores them."""
+    properties = schema.get("properties", {})
+    schema["properties"] = {name: properties[name] for name in model.ordered() if name in properties}
+    for described in schema["properties"].values():
         for each in (described, *described.get("anyOf", ())):
             if each.get("type") == "string" and not {"pattern", "enum", "const"} & set(each):
                 each["pattern"] = NO_CREDENTIALS
@@ -84,6 +86,10 @@ def _refuse_credentials(schema: dict[str, Any]) -> None:
 class Job(BaseModel):
     """What all jobs have in common."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=_refuse_credentials
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=_describe)
+
+    @classmethod
+    def ordered(cls) -> list[str]:
+        """Return the names of the fields as people should meet them: a job's own before those that it shares."""
+        names = [name for each in cls.__mro__ for name in getattr(each, "__annotations__", ())]
+        return [name for name in dict.fromkeys(names) if name in cls.model_fields]

@@ -64,9 +64,10 @@ def input_facts(run: Recorded, space: Space | None) -> Rows:
 def settings_facts(run: Recorded) -> list[tuple[str, str, bool]]:
     """Return every setting: its name, its value, and whether it is the default."""
     fields = SegmentJob.model_fields
+    place = {name: i for i, name in enumerate(SegmentJob.ordered())}
     return [
         (name, _shown(value), name in fields and not fields[name].is_required() and value == fields[name].default)
-        for name, value in run.settings.items()
+        for name, value in sorted(run.settings.items(), key=lambda item: place.get(item[0], len(place)))
     ]
 
 
@@ -74,7 +75,8 @@ def command(run: Recorded) -> str:
     """Return the command line that makes the same run, a line an option; defaults are left out."""
     settings = run.settings
     lines = [["overtile", "segment", settings["input"], settings["output"]]]
-    for name, field in SegmentJob.model_fields.items():
+    for name in SegmentJob.ordered():
+        field = SegmentJob.model_fields[name]
         value = settings.get(name)
         if name in ("input", "output") or value is None or (not field.is_required() and value == field.default):
             continue

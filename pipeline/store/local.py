@@ -130,7 +130,11 @@ class FileAppender:
     def __init__(self, path: Path) -> None:
         make_folder(path.parent)
         self._file = path.open("xb", buffering=0)
-        fsync(path.parent)
+        try:
+            fsync(path.parent)
+        except BaseException:
+            self._file.close()
+            raise
         self._torn = False
         self._unsynced = False
 

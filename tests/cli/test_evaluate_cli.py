@@ -90,8 +90,10 @@ def test_source_makes_a_volume(maps, capsys):
     assert "2 x 2 nanometer (yx)" in shown.err
     assert run(["ingest", "a.npy", "b.zarr", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["shape"] == [20, 30]
-    assert run(["ingest", "a.npy", "b.zarr"]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert run(["ingest", "a.npy", "b.zarr"]) == 0
+    assert "there already, nothing to do" in capsys.readouterr().err
+    assert run(["ingest", "a.npy", "b.zarr", "--voxel-size", "2,2", "--unit", "nm"]) == 2
+    assert "belongs to another run" in capsys.readouterr().err
 
 
 def test_a_class_map_with_listed_values_needs_a_job_file(maps, capsys):

@@ -48,5 +48,5 @@ def test_nothing_is_lost_or_done_twice_under_sigkill(place, undisturbed, seed):
     lines = Counter(done_lines(run.output))
     assert sorted(lines) == list(range(CHUNKS)), "every chunk is done"
     assert set(lines.values()) == {1}, "what was recorded as done has not been done again"
-    in_flight = found.workers * IN_FLIGHT + found.drivers * 2 * WORKERS * IN_FLIGHT
+    in_flight = found.workers * IN_FLIGHT + found.drivers * WORKERS * IN_FLIGHT
     assert found.begun - CHUNKS <= in_flight, "only what was in flight has been computed again"

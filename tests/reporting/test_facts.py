@@ -64,7 +64,7 @@ def test_skipped_chunks_are_told(tmp_path):
 def test_the_command_line_makes_the_same_run(run):
     words = shlex.split(card.command(run).replace("\\\n", ""))
     assert words[:2] == ["overtile", "segment"]
-    options = ["--chunk", "64,64", "--holes", "background", "--workers", "1", "--retries", "5", "--no-pyramid"]
+    options = ["--chunk", "64,64", "--workers", "1", "--retries", "5", "--no-pyramid", "--holes", "background"]
     assert words[4:] == ["--model", run.settings["model"], *options]
     result = CliRunner().invoke(plan_command, [*words[2:], "--json"], catch_exceptions=False)
     assert run.document["fingerprint"] in result.output

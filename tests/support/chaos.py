@@ -40,8 +40,9 @@ UNIT = 2
 WORKERS = 2
 """Worker processes of a driver."""
 
-IN_FLIGHT = UNIT * CHUNKS_AT_ONCE
-"""Chunks that a worker process can have in hand."""
+IN_FLIGHT = 2 * UNIT * CHUNKS_AT_ONCE
+"""Chunks that go with a worker process: those that it has in hand, and as many that it has finished without the driver
+knowing yet, which on a busy machine is slow to ask."""
 
 HALO = 3
 """Voxels that a chunk reads around its core."""
