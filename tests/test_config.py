@@ -223,7 +223,5 @@ def test_people_meet_the_fields_of_a_job_before_those_that_jobs_share():
     assert sorted(ordered) == sorted(SegmentJob.model_fields)
     assert ordered[:3] == ["input", "output", "model"]
     assert ordered.index("pyramid") < ordered.index("scheduler")
-    assert ordered.index("pyramid") < ordered.index(
-        "axes"
-    )
+    assert ordered.index("pyramid") < ordered.index("axes")
     assert list(SegmentJob.model_json_schema()["properties"]) == ordered

@@ -203,24 +203,32 @@ class WebPlace(ObjectPlace):
 
 
 class ObjectAppender:
-    """A row of immutable objects ``KEY/00000001``, ...: one for everything between two syncs."""
+    """A row of immutable objects ``KEY/00000001``, ...: one for everything between two syncs.
+
+    A request that failed may still be carried out by the store, and later than the ones after it. So an object is tried
+    again with the bytes that it was first tried with, and what has come since goes into the next one.
+    """
 
     def __init__(self, place: ObjectPlace, key: str) -> None:
         self._place = place
         self._key = key
         self._count = 0
         self._waiting: list[bytes] = []
+        self._begun = b""
 
     def append(self, data: bytes) -> None:
         """Keep bytes until the next sync."""
         self._waiting.append(data)
 
     def sync(self) -> None:
-        """Store what waits as the next object; what could not be stored waits on."""
-        if self._waiting:
-            self._place.put(f"{self._key}/{self._count + 1:08d}", b"".join(self._waiting))
+        """Store what waits; what could not be stored waits on."""
+        while self._begun or self._waiting:
+            if not self._begun:
+                self._begun = b"".join(self._waiting)
+                self._waiting.clear()
+            self._place.put(f"{self._key}/{self._count + 1:08d}", self._begun)
             self._count += 1
-            self._waiting.clear()
+            self._begun = b""
 
     def close(self) -> None:
         """Store what waits."""

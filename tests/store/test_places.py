@@ -236,7 +236,7 @@ def test_what_could_not_be_synced_waits_and_nothing_is_lost_or_doubled(server, b
     server.heal()
     appender.append(b"b\n")
     appender.close()
-    assert {entry.key for entry in bucket.entries()} == {"log/00000001"}
+    assert {entry.key for entry in bucket.entries()} == {"log/00000001", "log/00000002"}
     assert grown(bucket, "log") == b"a\nb\n"
 
 
@@ -428,3 +428,25 @@ def test_a_creation_whose_file_was_taken_for_a_leftover_is_made_again(tmp_path, 
     )
     with pytest.raises(FileNotFoundError):
         place.create("b", b"data")
+
+
+def test_a_late_request_of_an_appender_takes_nothing_back(bucket, monkeypatch):
+    """A store may carry out a put that failed for the client, and after the ones that followed it."""
+    late = []
+
+    def put(key, data):
+        if not late:
+            late.append((key, data))
+            raise StoreError("no answer")
+        put_now(key, data)
+
+    put_now = bucket.put
+    monkeypatch.setattr(bucket, "put", put)
+    appender = bucket.appender("late")
+    appender.append(b"a\n")
+    with pytest.raises(StoreError):
+        appender.sync()
+    appender.append(b"b\n")
+    appender.sync()
+    put_now(*late[0])
+    assert [bucket.get(f"late/{number:08d}") for number in (1, 2)] == [b"a\n", b"b\n"]
