@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 
 import pipeline
 from benchmarks.readback import CHECKS, Expected, Voxels, same, same_voxels
-from pipeline.config import IngestJob, SegmentJob
+from pipeline.config import ExportJob, IngestJob, SegmentJob
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.model.checkpoint import CheckpointHeader, Normalisation
 from pipeline.model.unet import UNet
@@ -108,7 +108,9 @@ def round_trip(case: Case, place: Path, *, segment: Callable[[SegmentJob], Any] 
     same(f"{case.name}, several classes found", len(np.unique(expected.levels[0])) > 1, True)
     for ending in case.exports:
         target = place / f"out{ending}"
-        pipeline.export(result, target, ngff="0.4" if ending == ".zarr" else None)
+        pipeline.export(
+            ExportJob(result=str(result), target=str(target), ngff="0.4" if ending == ".zarr" else None)
+        )
         CHECKS[ending](target, expected)
     return Passed(case.name, truth.voxels.size, metadata, case.exports)
 

@@ -43,7 +43,8 @@ def test_planning_imports_no_torch():
 
 def test_public_names():
     assert sorted(pipeline.__all__) == [
-        "CheckJob", "CollectionJob", "ConvertJob", "EvaluateJob", "IngestJob", "OvertileError", "Pair", "SegmentJob",
+        "CheckJob", "CollectionJob", "ConvertJob", "EvaluateJob", "ExportJob", "IngestJob", "OvertileError", "Pair",
+        "SegmentJob",
         "TrainJob", "check_model", "collect", "convert", "evaluate", "export", "info", "ingest", "plan", "repair",
         "replay", "report", "rerun", "segment", "status", "train", "verify",
     ]  # fmt: skip

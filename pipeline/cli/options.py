@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import types
@@ -55,7 +56,7 @@ def job_command(
         )
         if as_json:
             parameters.append(click.Option(["--json"], is_flag=True, help="print one JSON document to stdout"))
-        text = f"{function.__doc__ or ''}\n\n\b\nExample:\n  {example}"
+        text = f"{inspect.cleandoc(function.__doc__ or '')}\n\n\b\nExample:\n  {example}"
         name = function.__name__.removesuffix("_command").replace("_", "-")
         return click.Command(name, callback=callback, params=parameters, help=text)
 
@@ -95,7 +96,7 @@ def _metavar(field: FieldInfo) -> str:
     if get_origin(inner) is Literal:
         return "|".join(map(str, get_args(inner)))
     if get_origin(inner) is tuple:
-        return "N,N"
+        return "TEXT,TEXT" if get_args(inner)[0] is str else "N,N"
     return {int: "N", float: "X"}.get(inner, "TEXT")
 
 

@@ -5,6 +5,7 @@ and every key that it does not know is refused with the nearest one that it does
 """
 
 from pipeline.config.collection import CollectionJob
+from pipeline.config.export import ExportJob
 from pipeline.config.load import explain, load_job
 from pipeline.config.models import ConvertJob, Pair, TrainJob
 from pipeline.config.reading import ReadingFields, reading_of
@@ -17,6 +18,7 @@ __all__ = [
     "CollectionJob",
     "ConvertJob",
     "EvaluateJob",
+    "ExportJob",
     "IngestJob",
     "Job",
     "Pair",

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pipeline.config.values import Holes
+from pipeline.config import ExportJob
 from pipeline.errors import InputError
 from pipeline.jobs.listener import Listener, Silent
 from pipeline.jobs.result import Result, open_result
 from pipeline.store import same_place
 from pipeline.volume.export.cog import export_cog
 from pipeline.volume.export.files import check_target
-from pipeline.volume.export.geojson import ObjectType, write_geojson
+from pipeline.volume.export.geojson import write_geojson
 from pipeline.volume.export.geopackage import check_geopackage, write_geopackage
 from pipeline.volume.export.ome_tiff import write_ome_tiff
-from pipeline.volume.export.ome_zarr import Version, write_ome_zarr
+from pipeline.volume.export.ome_zarr import write_ome_zarr
 from pipeline.volume.export.png import write_png
 from pipeline.volume.export.polygons import check_class_map, polygons
 from pipeline.volume.export.shapes import check_simplify, placed
@@ -34,30 +32,7 @@ ENDINGS = (*POLYGONS, ".ome.tif", ".ome.tiff", *RASTER, ".png", ZARR)
 """Endings of targets; of two that fit the same name the first one counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a result is exported, see :func:`export`."""
-
-    simplify: float | None
-    min_size: int | None
-    object_type: ObjectType
-    ngff: Version | None
-    threads: int
-
-
-def export(
-    result: str | Path,
-    target: str | Path,
-    *,
-    simplify: float | None = None,
-    min_size: int | None = None,
-    classes: Sequence[str] | None = None,
-    object_type: ObjectType = "annotation",
-    ngff: Version | None = None,
-    holes: Holes = "error",
-    threads: int = 2,
-    listener: Listener | None = None,
-) -> dict[str, Any]:
+def export(job: ExportJob, *, listener: Listener | None = None) -> dict[str, Any]:
     """Write a result, or any class map or volume in Zarr, for other programs; memory does not grow with the volume.
 
     ============================  ==================================================================================
@@ -70,18 +45,12 @@ def export(
     ``.zarr``                     an OME-Zarr of its own with all levels: 0.5, or 0.4 for tools without Zarr v3
     ============================  ==================================================================================
 
+    A file that is there is replaced when all is written, and not before; a ``.zarr`` is a folder and must not be
+    there. With ``holes="background"``, chunks that failed, of a run that accepted it, and other stored chunks that are
+    missing count as background; what a mask left out is background anyway.
+
     Args:
-        result: the volume.
-        target: a file on this machine; one that is there is replaced when all is written, and not before. A ``.zarr``
-            is a folder, and must not be there.
-        simplify: polygons only: greatest distance in voxels by which boundaries may move; None for exact ones.
-        min_size: polygons only: regions of fewer voxels are left out.
-        classes: names of the class ids 0, 1 ...; None for those that the result has.
-        object_type: GeoJSON only: what QuPath takes polygons for, ``"annotation"`` or ``"detection"``.
-        ngff: ``.zarr`` only: version of OME-NGFF, ``"0.4"`` (Zarr v2, no shards) or ``"0.5"``, which None means.
-        holes: ``"background"`` takes chunks that failed, of a run that accepted it, and other stored chunks that are
-            missing, for background. What a mask left out is background anyway.
-        threads: chunks read, traced or compressed at once.
+        job: the job.
         listener: who is told what is done.
 
     Returns:
@@ -96,19 +65,16 @@ def export(
         MissingChunkError: a stored chunk is missing.
         InputDamageError: a stored chunk does not decode.
     """
-    path = _path(target)
+    path = _path(job.target)
     ending = _ending(path)
-    settings = Settings(simplify, min_size, object_type, ngff, threads)
-    if holes not in get_args(Holes):
-        raise InputError(f"--holes {holes}: is error or background")
-    _check(str(result), path, ending, settings)
-    found = open_result(str(result), classes, holes=holes)
+    _check(job, path, ending)
+    found = open_result(job.result, job.classes, holes=job.holes)
     told = listener or Silent()
-    written = _write(found, path, ending, settings, told)
+    written = _write(found, path, ending, job, told)
     geo = found.geo
     return {
-        "result": str(result),
-        "target": str(target),
+        "result": job.result,
+        "target": job.target,
         "format": ending,
         "bytes": _bytes(path),
         "classes": list(found.names),
@@ -125,8 +91,8 @@ def _bytes(path: Path) -> int:
     return sum(os.path.getsize(os.path.join(where, name)) for where, _, names in os.walk(path) for name in names)
 
 
-def _path(target: str | Path) -> Path:
-    if "://" in str(target):
+def _path(target: str) -> Path:
+    if "://" in target:
         raise InputError(f"target {target}: exports are files on this machine; name a path")
     return Path(target)
 
@@ -138,48 +104,39 @@ def _ending(target: Path) -> str:
     raise InputError(f"target {target}: its ending names the format, one of {', '.join(ENDINGS)}")
 
 
-def _check(result: str, target: Path, ending: str, settings: Settings) -> None:
+def _check(job: ExportJob, target: Path, ending: str) -> None:
     """Refuse what cannot be done, before any work."""
-    polygonal = ending in POLYGONS
-    if settings.threads < 1:
-        raise InputError(f"--threads {settings.threads}: must be at least 1")
-    for name, value in (("--simplify", settings.simplify), ("--min-size", settings.min_size)):
-        if value is not None and not polygonal:
+    for name, value in (("--simplify", job.simplify), ("--min-size", job.min_size)):
+        if value is not None and ending not in POLYGONS:
             raise InputError(f"{name}: is for polygons (.geojson, .gpkg), not for {ending}; leave it out")
-    if settings.min_size is not None and settings.min_size < 1:
-        raise InputError(f"--min-size {settings.min_size}: is a number of voxels; it must be at least 1")
-    if settings.simplify is not None:
-        check_simplify(settings.simplify)
-    if settings.object_type not in get_args(ObjectType):
-        raise InputError(f"--object-type {settings.object_type}: is annotation or detection")
-    if settings.object_type != "annotation" and ending != ".geojson":
+    if job.simplify is not None:
+        check_simplify(job.simplify)
+    if job.object_type != "annotation" and ending != ".geojson":
         raise InputError(f"--object-type: is for .geojson, not for {ending}; leave it out")
-    if settings.ngff not in (None, *get_args(Version)):
-        raise InputError(f"--ngff {settings.ngff}: is {' or '.join(get_args(Version))}")
-    if settings.ngff is not None and ending != ZARR:
+    if job.ngff is not None and ending != ZARR:
         raise InputError(f"--ngff: is for .zarr, not for {ending}; leave it out")
     if ending == ".gpkg":
         check_geopackage()
     (check_new if ending == ZARR else check_target)(target)
-    if same_place(result, target):
+    if same_place(job.result, target):
         raise InputError(
-            f"target {target}: lies in the result {result}, or holds it; choose a place outside of it"
+            f"target {target}: lies in the result {job.result}, or holds it; choose a place outside of it"
         )
 
 
-def _write(found: Result, target: Path, ending: str, settings: Settings, listener: Listener) -> dict[str, Any]:
+def _write(found: Result, target: Path, ending: str, job: ExportJob, listener: Listener) -> dict[str, Any]:
     """Write the file, and return what there is to tell of it."""
     if ending in POLYGONS:
-        return {"polygons": _write_polygons(found, target, ending, settings, listener)}
+        return {"polygons": _write_polygons(found, target, ending, job, listener)}
     volume = found.levels[0]
     if ending == ZARR:
         write_ome_zarr(
             found.levels,
             target,
-            version=settings.ngff or VERSION,
+            version=job.ngff or VERSION,
             names=found.names,
             attributes=_attributes(found),
-            threads=settings.threads,
+            threads=job.threads,
             progress=_Phase(listener, "export"),
         )
         return {}
@@ -190,7 +147,7 @@ def _write(found: Result, target: Path, ending: str, settings: Settings, listene
             target,
             geo=found.geo,
             classes=found.names if named else None,
-            threads=settings.threads,
+            threads=job.threads,
             progress=_Phase(listener, "export"),
         )
         return {}
@@ -199,7 +156,7 @@ def _write(found: Result, target: Path, ending: str, settings: Settings, listene
         write_png(found.levels, target, names=found.names)
     else:
         names = found.names if "c" in volume.axes else ()
-        write_ome_tiff(found.levels, target, names=names, threads=settings.threads)
+        write_ome_tiff(found.levels, target, names=names, threads=job.threads)
     listener.progress(1)
     return {}
 
@@ -211,19 +168,19 @@ def _attributes(found: Result) -> dict[str, Any]:
     return {**place, KEY: {"made_by": "export", **said}}
 
 
-def _write_polygons(found: Result, target: Path, ending: str, settings: Settings, listener: Listener) -> int:
+def _write_polygons(found: Result, target: Path, ending: str, job: ExportJob, listener: Listener) -> int:
     """Write the polygons of the finest level and return their number."""
     volume, geo = found.levels[0], found.geo
     check_class_map(volume)
     transform = geo.transform if geo is not None else found.transform
     traced = polygons(
-        volume, min_size=settings.min_size or 1, threads=settings.threads, progress=_Phase(listener, "polygons")
+        volume, min_size=job.min_size or 1, threads=job.threads, progress=_Phase(listener, "polygons")
     )
-    shapes = placed(traced, transform, simplify=settings.simplify)
+    shapes = placed(traced, transform, simplify=job.simplify)
     if ending == ".gpkg":
         return write_geopackage(shapes, target, names=found.names, crs=None if geo is None else geo.crs)
     code = None if geo is None else geo.code
-    return write_geojson(shapes, target, names=found.names, object_type=settings.object_type, crs=code)
+    return write_geojson(shapes, target, names=found.names, object_type=job.object_type, crs=code)
 
 
 class _Phase:

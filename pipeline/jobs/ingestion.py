@@ -15,7 +15,7 @@ from pipeline.jobs.ingest_record import identity, now, run_details
 from pipeline.jobs.ingest_source import Copied
 from pipeline.jobs.ingest_work import IngestProcessor
 from pipeline.jobs.listener import Listener
-from pipeline.run.compact import compact, worth_compacting
+from pipeline.run.compact import writable_ledger
 from pipeline.run.fingerprint import fingerprint
 from pipeline.run.folder import SEALED, RunFolder
 from pipeline.run.inline import Inline
@@ -97,7 +97,7 @@ class Ingestion:
         self.folder.begin(self._identity, run_details(self.job, self._from, self.plan))
         with self.folder.lease() as self._lease:
             self._create()
-            self.ledger = self._open_ledger()
+            self.ledger = writable_ledger(self.folder.journal, len(self.plan.grid), self._lease)
             try:
                 self._withdraw(listener, stale=stale)
                 sealed = self.folder.is_sealed and is_published(self.folder.output)
@@ -190,14 +190,6 @@ class Ingestion:
         ensure_level(place, FINEST, self.plan.spec)
         if first is not None:
             ensure_level(place, first.name, first.spec)
-
-    def _open_ledger(self) -> Ledger:
-        place, total, lease = self.folder.journal, len(self.plan.grid), self._lease
-        found = Ledger(place, total, epoch=lease.epoch, check=lease.check)
-        if not worth_compacting(found):
-            return found
-        compact(place, total, lease.epoch - 1)
-        return Ledger(place, total, epoch=lease.epoch, check=lease.check)
 
     def _withdraw(self, listener: Listener, *, stale: bool) -> None:
         """Make chunks pending again that are gone or stale."""

@@ -20,7 +20,7 @@ from pipeline.jobs.stale import stale_chunks
 from pipeline.predict.plan import Plan
 from pipeline.predict.work import SegmentWork
 from pipeline.run.cluster import connect
-from pipeline.run.compact import compact, worth_compacting
+from pipeline.run.compact import writable_ledger
 from pipeline.run.dispatch import Dispatcher, Outcome
 from pipeline.run.fingerprint import differences
 from pipeline.run.folder import PARTIAL, SEALED, RunFolder
@@ -91,7 +91,7 @@ class Segmentation:
             folder.begin(plan.identity, run_details(plan))
         with folder.lease() as self._lease:
             ensure_level(folder.output, ARRAY, plan.array)
-            self.ledger = self._open_ledger()
+            self.ledger = writable_ledger(self.folder.journal, len(self.plan.grid), self._lease)
             try:
                 changed = self._withdraw() if stale else self._check_input()
                 lost = claims_hold(folder, ARRAY, self.ledger)
@@ -137,14 +137,6 @@ class Segmentation:
         if parts:
             self.folder.supersede(self.plan.identity, run_details(self.plan))
         return changed
-
-    def _open_ledger(self) -> Ledger:
-        place, total, lease = self.folder.journal, len(self.plan.grid), self._lease
-        found = Ledger(place, total, epoch=lease.epoch, check=lease.check)
-        if not worth_compacting(found):
-            return found
-        compact(place, total, lease.epoch - 1)
-        return Ledger(place, total, epoch=lease.epoch, check=lease.check)
 
     def make_mask(self) -> None:
         """Make the mask, or check the one that is there, and skip the chunks that it leaves nothing of.

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from pipeline.run.book import Book
 from pipeline.run.index import INDEX
 from pipeline.run.journal import frame, parse
+from pipeline.run.lease import Lease
 from pipeline.run.ledger import Ledger
 from pipeline.run.parts import Part, lines, part_name, survey
 from pipeline.run.records import Sums
@@ -40,6 +41,19 @@ PIECE = 8 << 20
 
 AT_ONCE = 16
 """Objects that are being removed at once."""
+
+
+def writable_ledger(place: Place, total: int, lease: Lease) -> Ledger:
+    """Return a run's ledger for the holder of its lease; its journal is compacted first where that is worth it.
+
+    Raises:
+        StoreError, OSError: the journal cannot be read.
+    """
+    found = Ledger(place, total, epoch=lease.epoch, check=lease.check)
+    if not worth_compacting(found):
+        return found
+    compact(place, total, lease.epoch - 1)
+    return Ledger(place, total, epoch=lease.epoch, check=lease.check)
 
 
 def worth_compacting(ledger: Ledger) -> bool:

@@ -13,9 +13,9 @@ from runs import make_image, make_run
 from volumes import create_filled, save, small_spec
 
 import pipeline
+from pipeline.config import ExportJob, load_job
 from pipeline.errors import InputError, VolumeError
 from pipeline.geometry import Grid
-from pipeline.jobs import export as job
 from pipeline.run.folder import RunFolder
 from pipeline.store import LocalPlace
 from pipeline.volume import open_volume, publish
@@ -24,6 +24,11 @@ from pipeline.volume.geo import Georeference, georeference_attributes, read_geor
 from pipeline.volume.state import KEY, set_attributes
 
 UTM = "EPSG:32618"
+
+
+def export(result, target, *, listener=None, **options):
+    job = load_job(ExportJob, {"result": str(result), "target": str(target), **options})
+    return pipeline.export(job, listener=listener)
 
 
 def squares(shape=(150, 130)):
@@ -47,7 +52,7 @@ def bounds(path):
 
 
 def test_polygons_of_a_run(tmp_path, result):
-    found = pipeline.export(result, tmp_path / "a.geojson")
+    found = export(result, tmp_path / "a.geojson")
     assert found == {
         "result": str(result),
         "target": str(tmp_path / "a.geojson"),
@@ -64,11 +69,11 @@ def test_polygons_of_a_run(tmp_path, result):
 def test_options_of_polygons(tmp_path, result):
     target = tmp_path / "a.geojson"
     options = {"min_size": 2, "simplify": 0.5, "classes": ["glass", "nucleus"], "object_type": "detection"}
-    found = pipeline.export(result, target, threads=1, **options)
+    found = export(result, target, threads=1, **options)
     assert (found["polygons"], found["classes"]) == (2, ["glass", "nucleus"])
     properties = json.loads(target.read_text())["features"][0]["properties"]
     assert (properties["objectType"], properties["classification"]["name"]) == ("detection", "nucleus")
-    assert pipeline.export(result, tmp_path / "a.gpkg", min_size=2)["polygons"] == 2
+    assert export(result, tmp_path / "a.gpkg", min_size=2)["polygons"] == 2
     assert len(read(tmp_path / "a.gpkg")[2]) == 2
 
 
@@ -76,24 +81,24 @@ def test_pixels_are_those_of_level_0_of_the_image(tmp_path):
     make_image(tmp_path / "image.zarr", (1100, 1000))
     ids = squares((140, 130))
     out = make_run(tmp_path, ids, level=1, region=((20, 160), (40, 170)))
-    pipeline.export(out, tmp_path / "a.geojson")
+    export(out, tmp_path / "a.geojson")
     assert bounds(tmp_path / "a.geojson")[0] == (2 * (30 + 40), 2 * (10 + 20), 2 * (50 + 40), 2 * (20 + 20))
     record = tmp_path / "out.zarr.run" / "run.json"
     recorded = json.loads(record.read_text())
     recorded["plan"].pop("resolution")  # as older versions recorded a run
     record.write_text(json.dumps(recorded))
-    pipeline.export(out, tmp_path / "b.geojson")
+    export(out, tmp_path / "b.geojson")
     assert bounds(tmp_path / "b.geojson") == bounds(tmp_path / "a.geojson")
     (tmp_path / "image.zarr").rename(tmp_path / "moved.zarr")
     with pytest.raises(InputError, match=r"of level 1 of .*image\.zarr, which is needed"):
-        pipeline.export(out, tmp_path / "b.geojson")
+        export(out, tmp_path / "b.geojson")
 
 
 def test_pixels_of_a_region_need_no_image(tmp_path):
     make_image(tmp_path / "image.zarr", (300, 300))
     out = make_run(tmp_path, squares((140, 130)), region=((20, 160), (40, 170)))
     (tmp_path / "image.zarr").rename(tmp_path / "moved.zarr")
-    pipeline.export(out, tmp_path / "a.geojson")
+    export(out, tmp_path / "a.geojson")
     assert bounds(tmp_path / "a.geojson")[0] == (70, 30, 90, 40)
 
 
@@ -109,7 +114,7 @@ def georeferenced(root, ids):
 def test_a_georeferenced_map_leaves_in_its_coordinate_system(tmp_path):
     georeferenced(tmp_path / "a.zarr", squares())
     for ending in ("geojson", "gpkg", "tif"):
-        found = pipeline.export(tmp_path / "a.zarr", tmp_path / f"a.{ending}")
+        found = export(tmp_path / "a.zarr", tmp_path / f"a.{ending}")
         assert (found["crs"], found["format"]) == (UTM, f".{ending}")
     expected = (500060.0, 4000000 - 40.0, 500100.0, 4000000 - 20.0)
     assert bounds(tmp_path / "a.geojson")[0] == expected
@@ -123,11 +128,11 @@ def test_a_georeferenced_map_leaves_in_its_coordinate_system(tmp_path):
 
 
 def test_rasters_and_pictures(tmp_path, result):
-    found = pipeline.export(result, tmp_path / "a.OME.TIF")
+    found = export(result, tmp_path / "a.OME.TIF")
     assert (found["format"], "polygons" in found) == (".ome.tif", False)
     with tifffile.TiffFile(tmp_path / "a.OME.TIF") as file:
         np.testing.assert_array_equal(file.series[0].asarray(), squares())
-    pipeline.export(result, tmp_path / "a.png")
+    export(result, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert image.size == (130 + 256, 150)
 
@@ -135,19 +140,19 @@ def test_rasters_and_pictures(tmp_path, result):
 def test_channels_of_probabilities_have_the_names_of_the_run(tmp_path):
     values = np.zeros((2, 100, 90), "u1")
     out = make_run(tmp_path, values, kind="probabilities")
-    pipeline.export(out, tmp_path / "a.ome.tif")
+    export(out, tmp_path / "a.ome.tif")
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
         assert 'Name="cell"' in file.ome_metadata
     with pytest.raises(InputError, match="polygons are made of class ids"):
-        pipeline.export(out, tmp_path / "a.geojson")
+        export(out, tmp_path / "a.geojson")
 
 
 def test_a_target_that_is_there_is_replaced_and_the_same_bytes_come(tmp_path, result):
     target = tmp_path / "a.geojson"
     target.write_text("old")
-    pipeline.export(result, target)
+    export(result, target)
     first = target.read_bytes()
-    pipeline.export(result, target, threads=1)
+    export(result, target, threads=1)
     assert target.read_bytes() == first
 
 
@@ -165,7 +170,7 @@ def test_listeners_are_told(tmp_path, result):
             raise AssertionError(text)
 
     for ending in ("geojson", "png"):
-        pipeline.export(result, tmp_path / f"a.{ending}", listener=Heard())
+        export(result, tmp_path / f"a.{ending}", listener=Heard())
     assert Heard.phases == [("polygons", 1, "chunks"), ("export", 1, "file")]
     assert Heard.done == [1, 1]
 
@@ -179,17 +184,17 @@ def test_listeners_are_told(tmp_path, result):
         ("folder.png", {}, "is a folder"),
         ("out.zarr/a.png", {}, "lies in the result"),
         ("s3://bucket/a.png", {}, "files on this machine"),
-        ("a.png", {"threads": 0}, "--threads 0"),
+        ("a.png", {"threads": 0}, "--threads: .*greater than or equal to 1"),
         ("a.png", {"simplify": 1.0}, "--simplify: is for polygons"),
         ("a.png", {"min_size": 1}, "--min-size: is for polygons"),
-        ("a.gpkg", {"min_size": 0}, "--min-size 0"),
-        ("a.gpkg", {"simplify": 0.0}, "--simplify 0.0"),
+        ("a.gpkg", {"min_size": 0}, "--min-size: .*greater than or equal to 1"),
+        ("a.gpkg", {"simplify": 0.0}, "--simplify: .*greater than 0"),
         ("a.gpkg", {"object_type": "detection"}, "--object-type: is for .geojson"),
-        ("a.geojson", {"object_type": "cell"}, "is annotation or detection"),
+        ("a.geojson", {"object_type": "cell"}, "--object-type: Input should be 'annotation' or 'detection'"),
         ("a.tif", {}, "nothing says where on Earth"),
-        ("a.zarr", {"ngff": "0.6"}, r"--ngff 0\.6: is 0\.4 or 0\.5"),
+        ("a.zarr", {"ngff": "0.6"}, r"--ngff: Input should be '0\.4' or '0\.5'"),
         ("a.png", {"ngff": "0.4"}, r"--ngff: is for \.zarr"),
-        ("a.png", {"holes": "none"}, "--holes none: is error or background"),
+        ("a.png", {"holes": "none"}, "--holes: Input should be 'error' or 'background'"),
         ("folder.zarr", {}, "exists already"),
         ("none/a.zarr", {}, "there is no folder"),
         ("out.zarr/a.zarr", {}, "lies in the result"),
@@ -201,7 +206,7 @@ def test_refusals_write_nothing(tmp_path, result, target, options, message):
     before = sorted(tmp_path.rglob("*"))
     where = target if "://" in target else tmp_path / target
     with pytest.raises(InputError, match=message):
-        pipeline.export(result, where, **options)
+        export(result, where, **options)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -209,7 +214,7 @@ def test_a_run_that_is_not_complete_is_refused(tmp_path):
     out = make_run(tmp_path, squares(), states={1: "failed"}, sealed=False)
     for url in (out, out / "0"):
         with pytest.raises(InputError, match="its run is not complete, so it has holes"):
-            pipeline.export(url, tmp_path / "a.geojson")
+            export(url, tmp_path / "a.geojson")
 
 
 @pytest.fixture
@@ -225,8 +230,8 @@ def partial(tmp_path):
 
 def test_holes_of_a_partial_result_are_background_only_where_that_is_said(tmp_path, partial):
     with pytest.raises(InputError, match=r"chunks that failed, so the result has holes.*--holes background"):
-        pipeline.export(partial, tmp_path / "a.geojson")
-    found = pipeline.export(partial, tmp_path / "a.geojson", holes="background")
+        export(partial, tmp_path / "a.geojson")
+    found = export(partial, tmp_path / "a.geojson", holes="background")
     assert (found["holes"], found["polygons"]) == (1, 3)
     assert bounds(tmp_path / "a.geojson")[1] == (60, 60, 80, 70)  # the chunk held (64, 60, 80, 64) of it
     area = sum(shapely.geometry.shape(f["geometry"]).area for f in features(tmp_path / "a.geojson"))
@@ -234,7 +239,7 @@ def test_holes_of_a_partial_result_are_background_only_where_that_is_said(tmp_pa
 
 
 def test_a_copy_says_what_the_result_said_of_itself(tmp_path, partial):
-    pipeline.export(partial, tmp_path / "a.zarr", ngff="0.4", holes="background")
+    export(partial, tmp_path / "a.zarr", ngff="0.4", holes="background")
     attributes = dict(zarr.open_group(str(tmp_path / "a.zarr"), mode="r").attrs)
     assert attributes[KEY] == {"made_by": "export", "state": "partial", "holes": ["0/1"]}
     ids = squares()
@@ -245,7 +250,7 @@ def test_a_copy_says_what_the_result_said_of_itself(tmp_path, partial):
 @pytest.mark.parametrize(("ngff", "form"), [(None, 3), ("0.5", 3), ("0.4", 2)])
 def test_a_copy_as_ome_zarr(tmp_path, ngff, form):
     georeferenced(tmp_path / "a.zarr", squares())
-    found = pipeline.export(tmp_path / "a.zarr", tmp_path / "b.ome.zarr", ngff=ngff)
+    found = export(tmp_path / "a.zarr", tmp_path / "b.ome.zarr", ngff=ngff)
     assert (found["format"], found["crs"], found["classes"]) == (".zarr", UTM, ["background", "road"])
     files = [p for p in (tmp_path / "b.ome.zarr").rglob("*") if p.is_file()]
     assert found["bytes"] == sum(p.stat().st_size for p in files)
@@ -269,7 +274,7 @@ def test_what_a_mask_left_out_is_background_in_every_export(tmp_path):
     said = Absent(bits, (Grid(ids.shape, (64, 64)),)).to_attribute()
     set_attributes(LocalPlace(tmp_path / "a.zarr"), {KEY: {"state": "sealed", "absent": said}})
     for ending in ("geojson", "gpkg", "tif", "ome.tif", "png", "zarr"):
-        assert pipeline.export(tmp_path / "a.zarr", tmp_path / f"a-copy.{ending}")["holes"] == 0
+        assert export(tmp_path / "a.zarr", tmp_path / f"a-copy.{ending}")["holes"] == 0
     areas = [shapely.geometry.shape(f["geometry"]).area for f in features(tmp_path / "a-copy.geojson")]
     assert sum(areas) == 4 * ids.sum()
     assert sum(g.area for g in shapely.from_wkb(read(tmp_path / "a-copy.gpkg")[2])) == 4 * ids.sum()
@@ -285,12 +290,12 @@ def test_what_a_mask_left_out_is_background_in_every_export(tmp_path):
 
 def test_plain_arrays_and_what_is_none(tmp_path):
     save(tmp_path / "a.zarr", squares(), "yx", chunks=64)
-    assert pipeline.export(tmp_path / "a.zarr", tmp_path / "a.geojson")["classes"] == []
+    assert export(tmp_path / "a.zarr", tmp_path / "a.geojson")["classes"] == []
     with pytest.raises(VolumeError, match="no such file"):
-        pipeline.export(tmp_path / "none.zarr", tmp_path / "a.geojson")
+        export(tmp_path / "none.zarr", tmp_path / "a.geojson")
 
 
 def test_a_geopackage_without_its_extra_is_refused_at_once(tmp_path, result, monkeypatch):
     monkeypatch.setattr("pipeline.volume.export.geopackage.write", None)
     with pytest.raises(InputError, match=r"overtile\[geo\]"):
-        job.export(result, tmp_path / "a.gpkg")
+        export(result, tmp_path / "a.gpkg")
