@@ -93,6 +93,7 @@ def round_trip(case: Case, place: Path, *, segment: Callable[[SegmentJob], Any] 
     """
     truth = case.truth()
     image, result = place / "image.zarr", place / "result.zarr"
+    compare_metadata(f"{case.name}, as it is", pipeline.info(case.source, **case.said), truth)
     pipeline.ingest(IngestJob.model_validate({"source": case.source, "output": str(image), **case.said}))
     stored = np.asarray(zarr.open_array(str(image / "0"), mode="r")[...])
     same_voxels(

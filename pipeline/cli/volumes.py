@@ -10,7 +10,7 @@ import click
 import pipeline
 from pipeline.cli.options import Console, TerminalListener, job_command, print_json
 from pipeline.cli.texts import duration, size, table
-from pipeline.config import IngestJob
+from pipeline.config import InfoJob, IngestJob
 
 
 @job_command(
@@ -34,19 +34,10 @@ def ingest_command(job: IngestJob, as_json: bool) -> None:
     console.say(_made(job, found), style="bold green")
 
 
-@click.command("info")
-@click.argument("path")
-@click.option("--level", type=click.IntRange(min=0), default=0, metavar="N", help="resolution level [default: 0]")
-@click.option("--axes", metavar="TEXT", help="names of the stored axes (cyx, zyx ...), where the store has none")
-@click.option("--json", "as_json", is_flag=True, help="print one JSON document to stdout")
-def info_command(path: str, level: int, axes: str | None, as_json: bool) -> None:
-    r"""Say what a volume or an image file is: shape, axes, voxel size, how it is stored, whether a chunk is missing.
-
-    \b
-    Example:
-      overtile info slide.zarr --json
-    """
-    found = pipeline.info(path, level=level, axes=axes)
+@job_command(InfoJob, arguments=("path",), example="overtile info slide.svs --json")
+def info_command(job: InfoJob, as_json: bool) -> None:
+    """Say what a volume or an image file is: shape, axes, voxel size, how it is stored, whether a chunk is missing."""
+    found = pipeline.info(**job.model_dump())
     if as_json:
         print_json(found)
     else:

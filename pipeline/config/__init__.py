@@ -11,7 +11,7 @@ from pipeline.config.models import ConvertJob, Pair, TrainJob
 from pipeline.config.reading import ReadingFields, reading_of
 from pipeline.config.segment import CheckJob, SegmentJob
 from pipeline.config.values import Job
-from pipeline.config.volumes import EvaluateJob, IngestJob
+from pipeline.config.volumes import EvaluateJob, InfoJob, IngestJob
 
 __all__ = [
     "CheckJob",
@@ -19,6 +19,7 @@ __all__ = [
     "ConvertJob",
     "EvaluateJob",
     "ExportJob",
+    "InfoJob",
     "IngestJob",
     "Job",
     "Pair",

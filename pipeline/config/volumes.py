@@ -39,6 +39,12 @@ class IngestJob(ReadingFields):
     pyramid: bool = Field(True, description="store coarser levels too")
 
 
+class InfoJob(ReadingFields):
+    """Say what an image is."""
+
+    path: str = Field(description="Zarr array, OME-Zarr image, or image file of any format that is read")
+
+
 class EvaluateJob(Job):
     """Measure a prediction against a target."""
 

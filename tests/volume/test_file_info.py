@@ -11,7 +11,7 @@ from volumes import save
 
 import pipeline
 from pipeline.cli.volumes import info_command
-from pipeline.errors import VolumeError
+from pipeline.errors import InputError, VolumeError
 from pipeline.volume.file_info import file_info
 from pipeline.volume.sources.reading import Reading
 
@@ -96,3 +96,20 @@ def test_what_is_not_there(tmp_path):
 def test_a_volume_is_described_as_before(tmp_path):
     save(tmp_path / "a.zarr", RGB[..., 0])
     assert pipeline.info(tmp_path / "a.zarr")["format"] == "Zarr"
+
+
+@pytest.mark.parametrize("said", [{"bands": (1,)}, {"holes": "background"}, {"voxel_size": (2.0, 2.0)}])
+def test_what_changes_nothing_of_a_zarr_is_refused(tmp_path, said):
+    save(tmp_path / "a.zarr", RGB[..., 0])
+    with pytest.raises(InputError, match="is a Zarr, and described as it is; leave it out"):
+        pipeline.info(tmp_path / "a.zarr", **said)
+
+
+def test_fields_that_are_none_are_refused(tmp_path):
+    with pytest.raises(InputError, match="unknown key 'levle'; did you mean 'level'"):
+        pipeline.info(tmp_path / "a.zarr", levle=1)
+
+
+def test_bands_of_a_file(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    assert pipeline.info(tmp_path / "a.png", bands="3,1")["shape"] == [2, 70, 90]
