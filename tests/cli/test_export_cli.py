@@ -58,21 +58,21 @@ def test_missing_chunks_are_background_where_that_is_said(here, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("a.zarr", "Missing argument 'TARGET'"),
+        ("a.zarr", "--target: is needed"),
         ("a.zarr a.shp", "its ending names the format, one of .geojson, .gpkg"),
         ("none.zarr a.geojson", "none.zarr: there is no such file"),
         ("rgb.zarr a.geojson", "polygons are made of class ids"),
         ("a.zarr none/a.geojson", "there is no folder"),
         ("a.zarr a.zarr/a.geojson", "lies in the result"),
         ("a.zarr a.png --min-size 3", "is for polygons"),
-        ("a.zarr a.geojson --simplify -1", "must be greater than 0"),
-        ("a.zarr a.geojson --simplify much", "not a valid float"),
-        ("a.zarr a.geojson --object-type cell", "'cell' is not one of"),
-        ("a.zarr a.geojson --threads 0", "--threads 0"),
+        ("a.zarr a.geojson --simplify -1", "--simplify: Input should be greater than 0"),
+        ("a.zarr a.geojson --simplify much", "--simplify: Input should be a valid number"),
+        ("a.zarr a.geojson --object-type cell", "--object-type: Input should be 'annotation' or 'detection'"),
+        ("a.zarr a.geojson --threads 0", "--threads: Input should be greater"),
         ("a.zarr a.tif", "nothing says where on Earth"),
         ("a.zarr a.png --ngff 0.4", "--ngff: is for .zarr"),
-        ("a.zarr b.zarr --ngff 0.3", "'0.3' is not one of"),
-        ("a.zarr a.png --holes maybe", "'maybe' is not one of"),
+        ("a.zarr b.zarr --ngff 0.3", "--ngff: Input should be '0.4' or '0.5'"),
+        ("a.zarr a.png --holes maybe", "--holes: Input should be 'error' or 'background'"),
     ],
 )
 def test_refusals_exit_with_2_and_write_nothing(here, capsys, arguments, message):

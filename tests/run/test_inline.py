@@ -1,6 +1,7 @@
 import threading
 
 import pytest
+from waiting import wait_until
 
 from pipeline.errors import EnvironmentFaultError, InputError, MissingChunkError, StoreError, VolumeError
 from pipeline.run import agenda
@@ -108,16 +109,15 @@ def test_an_input_error_that_comes_of_the_store_is_the_stores(ledger, no_wait):
 
 
 def test_nothing_new_begins_after_a_refusal_and_what_is_at_work_is_kept(ledger):
-    begun, go_on = threading.Event(), threading.Event()
+    begun = threading.Event()
 
     class Waits(Works):
         def process(self, chunk, *, lean=False):
             if chunk == 0:
                 begun.wait()
-                go_on.set()
                 raise InputError("refused")
             begun.set()
-            go_on.wait()
+            wait_until(lambda: ledger.state(0) == FAILED)
             return super().process(chunk)
 
     works = Waits()
