@@ -118,11 +118,8 @@ def verify(
     damaged: list[str] = []
     claimed: set[str] = set()
     chunks: set[int] = set()
-    checks = _in_threads(
-        lambda record: _check(place, record, array if decode and whole else None, grid),
-        last_done(folder, ledger),
-        threads,
-    )
+    decoded = array if decode and whole else None
+    checks = _in_threads(lambda record: _check(place, record, decoded, grid), last_done(folder, ledger), threads)
     for n, (record, (gone, bad)) in enumerate(checks, start=1):
         claimed.update(stored.key for stored in record.done.stored)
         missing.extend(gone)
