@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from networks import make_checkpoint, make_image
+from servers import family_of
 from waiting import wait_until
 
 from pipeline.run.folder import RunFolder
@@ -52,7 +53,7 @@ def interrupt(job, folder, stop):
     try:
         wait_until(lambda: process.poll() is not None or len(done(folder / "out.zarr")) >= before + 3, 120)
         assert process.poll() is None, process.communicate()
-        children = psutil.Process(process.pid).children(recursive=True)
+        _, *children = family_of(process.pid)
         stop(process.pid)
         out, err = process.communicate(timeout=60)
     finally:

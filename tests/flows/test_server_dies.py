@@ -1,13 +1,13 @@
 """The Prefect server is killed in the middle of a run: the run goes on, is sealed, and says nothing but the truth."""
 
 import json
+import os
 import subprocess
 import sys
 
-import psutil
 import pytest
 from networks import make_image
-from servers import end, prefect_server
+from servers import end, family_of, kill, prefect_server, words_of
 from waiting import wait_until
 
 from pipeline.run.folder import RunFolder
@@ -33,11 +33,10 @@ CHUNKS = 256
 def kill_server(server):
     """Kill the server and what it has started, by process id and without a word."""
     port = server.url.split(":")[2].split("/")[0]
-    for process in psutil.Process().children(recursive=True):
-        words = process.cmdline() if process.is_running() else []
+    for process in family_of(os.getpid()):
+        words = words_of(process)
         if "server" in words and port in words:
-            for each in (*process.children(recursive=True), process):
-                each.kill()
+            kill(family_of(process.pid))
 
 
 def test_a_run_outlives_the_prefect_server(tmp_path, model):

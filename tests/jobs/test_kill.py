@@ -2,7 +2,6 @@
 
 import json
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from networks import make_checkpoint, make_image
+from servers import family_of, kill, words_of
 
 from pipeline.run.folder import RunFolder
 from pipeline.run.journal import replay
@@ -67,8 +67,7 @@ def driver_is_gone(driver, seconds):
 
 
 def worker_processes(driver):
-    children = psutil.Process(driver.pid).children(recursive=True)
-    return [c for c in children if "spawn_main" in " ".join(c.cmdline())]
+    return [c for c in family_of(driver.pid) if "spawn_main" in " ".join(words_of(c))]
 
 
 def test_sigkill_of_workers_and_of_the_driver_at_random_moments(place):
@@ -96,7 +95,7 @@ def test_sigkill_of_workers_and_of_the_driver_at_random_moments(place):
             kills["worker"] += 1
             driver = start(place, output)
         else:
-            chance.choice(workers).send_signal(signal.SIGKILL)
+            kill([chance.choice(workers)])
             kills["worker"] += 1
     out, err = driver.communicate(timeout=300)
     assert driver.returncode == 0, err

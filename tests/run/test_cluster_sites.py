@@ -24,6 +24,7 @@ from distributed.security import Security
 from fakes import FakeWork, value_of
 from jsonschema import Draft202012Validator
 from kubernetes.client.models.v1_pod_spec import V1PodSpec
+from servers import family_of, kill
 from waiting import wait_until
 
 from pipeline.config.cluster import KubernetesCluster, SlurmCluster, load_cluster
@@ -277,10 +278,10 @@ class ProcessPods:
     def remove(self, manifest):
         self.calls.append(("remove", manifest["kind"]))
         for process in self.processes if manifest["kind"] == "DaskCluster" else ():
-            children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-            process.kill()
+            family = family_of(process.pid)
+            kill(family)
             process.wait()
-            psutil.wait_procs([child for child in children if not child.kill()], 10)
+            psutil.wait_procs(family, 10)
 
     def is_ready(self, service):
         return self.ask("/health") == 200

@@ -6,6 +6,7 @@ volume, shards, ledger, lease, dispatcher, seal. Run as a script, this file is t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -241,9 +242,11 @@ class Killer:
             driver.communicate()
             self.result.drivers += 1
             return True
-        self._chance.choice(sorted(workers, key=lambda p: p.pid)).kill()
-        self.result.workers += 1
-        return True
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself: another one, then
+            self._chance.choice(sorted(workers, key=lambda p: p.pid)).kill()
+            self.result.workers += 1
+            return True
+        return False
 
 
 def start(light: Light) -> subprocess.Popen[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +85,33 @@ def free_port() -> int:
 
 def end(running: subprocess.Popen[bytes]) -> None:
     """End a process and what it has started."""
+    family = family_of(running.pid)
     if running.poll() is None:
-        children = psutil.Process(running.pid).children(recursive=True)
         running.terminate()
-        _, alive = psutil.wait_procs([psutil.Process(running.pid), *children], timeout=10)
-        for process in alive:
-            process.kill()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    kill(alive)
     running.wait()
+
+
+def family_of(pid: int) -> list[psutil.Process]:
+    """Return a process and all that it has started, itself first; none where it is gone."""
+    try:
+        first = psutil.Process(pid)
+        return [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """Kill processes without a word; those that are gone are left alone."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """Return the command line of a process; none where it is gone, or is not yet waited for."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []

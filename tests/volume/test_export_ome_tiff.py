@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from volumes import create_filled, save, save_ome, small_spec
 
@@ -51,6 +51,7 @@ def test_every_voxel_of_every_level(tmp_path, axes, shape, written):
 
 @pytest.mark.usefixtures("small")
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@example("u4", [1, 17], 2, 1000)  # planes fit into a block, and a row of tiles does not
 @given(
     st.sampled_from(["u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8", "f2", "bool"]),
     st.lists(st.integers(1, 40), min_size=2, max_size=2),

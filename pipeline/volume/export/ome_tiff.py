@@ -123,11 +123,14 @@ def _blocks(volume: Volume) -> Iterator[Box]:
     """Yield boxes whose tiles follow each other: some whole planes, else rows of tiles, else parts of such a row."""
     *depth, height, width = volume.shape
     column = volume.channels * volume.dtype.itemsize
-    planes = max(1, BLOCK // (height * width * column)) if depth else 0
-    rows = height if planes > 1 else max(1, BLOCK // (TILE * width * column)) * TILE
-    columns = width if TILE * width * column <= BLOCK else max(1, BLOCK // (TILE * TILE * column)) * TILE
-    shape = (planes, rows, columns) if depth else (rows, columns)
-    yield from Grid(volume.shape, shape).cores()
+    planes = min(max(1, BLOCK // (height * width * column)), *depth) if depth else 1
+    if planes > 1:
+        rows, columns = height, width
+    elif TILE * width * column <= BLOCK:
+        rows, columns = BLOCK // (TILE * width * column) * TILE, width
+    else:
+        rows, columns = TILE, max(1, BLOCK // (TILE * TILE * column)) * TILE
+    yield from Grid(volume.shape, (planes, rows, columns) if depth else (rows, columns)).cores()
 
 
 def _plane_tiles(plane: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
