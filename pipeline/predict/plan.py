@@ -18,6 +18,7 @@ from pipeline.geometry import BlendLayout, Box, Grid, Layout
 from pipeline.model.checkpoint import CheckpointHeader
 from pipeline.predict.cost import GIGAFLOPS, GPU_GIGAFLOPS, Memory, decoded_voxels, tile_count
 from pipeline.predict.masked import PlannedMask
+from pipeline.predict.nodata import NoData
 from pipeline.predict.output import OutputSpec
 from pipeline.predict.resolution import Resolution
 from pipeline.predict.tiling import Tiling
@@ -120,6 +121,15 @@ class Plan:
         if self.job.voxel_size is not None:
             found["space"] = [list(self.volume.space.voxel_size), self.volume.space.unit]
         return found
+
+    @property
+    def nodata(self) -> NoData | None:
+        """What stands in for NaN, where the mask found out that NaN is no data; None where NaN is an error."""
+        geo = self.volume.geo
+        by_nan = geo is not None and geo.nodata is not None and math.isnan(geo.nodata)
+        if self.job.mask != "auto" or not by_nan or self.volume.dtype.kind != "f":
+            return None
+        return NoData(self.header.normalisation.mean)
 
     @property
     def fingerprint(self) -> str:

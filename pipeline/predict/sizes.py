@@ -168,9 +168,18 @@ def _memory(plan: Plan, layout: Layout, batch: int) -> Memory:
             output_bytes=plan.output_voxel_bytes,
             in_hand=CHUNKS_AT_ONCE,
         )
+        + _mask_bytes(plan, shown)
         + CHUNKS_AT_ONCE * plan.volume.read_bytes(shown)
         + averaging_memory(plan.output, layout, plan.tiling, core=math.prod(_largest_core(plan)), batch=batch),
     )
+
+
+def _mask_bytes(plan: Plan, shown: tuple[int, ...]) -> int:
+    """Return the bytes of what chunks hold of a mask: spread over a core, and over a read box where NaN is no data."""
+    if plan.mask is None:
+        return 0
+    a_chunk = math.prod(_largest_core(plan)) + (math.prod(shown) if plan.nodata else 0)
+    return CHUNKS_AT_ONCE * a_chunk
 
 
 def _text(voxels: tuple[int, ...]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pipeline.geometry import Box, Grid, Layout
 from pipeline.predict.engine import Engine, Prediction
 from pipeline.predict.forward import EngineSpec
+from pipeline.predict.nodata import NoData, emptied
 from pipeline.predict.output import OutputSpec
 from pipeline.run.records import Done
 from pipeline.volume import ShardWriter
@@ -42,6 +43,7 @@ class SegmentWork:
         engine: the network.
         output: what is stored.
         mask: outside of which is background; None where nothing is.
+        nodata: what stands in for NaN that the raster says is no data; None where NaN is an error.
     """
 
     name: str
@@ -52,6 +54,7 @@ class SegmentWork:
     engine: EngineSpec
     output: OutputSpec
     mask: MaskSpec | None = None
+    nodata: NoData | None = None
 
     def open(self, worker_threads: int) -> SegmentProcessor:
         """Load the network and open the image, in a worker process."""
@@ -91,9 +94,13 @@ class SegmentProcessor:
         core = self._work.grid.core(chunk).shift(self._work.source.origin)
         read_box = self._work.layout.read_box(core)
         look = self._image.look(read_box)
-        shown = look.shown()
+        nodata = self._work.nodata
+        shown = look.shown(finite=nodata is None)
+        shown, empty = (shown, None) if nodata is None else nodata.filled(shown, read_box)
         read = time.monotonic() - started
         found = self._engine.predict(shown, read_box, core, lean=lean)
+        if empty is not None:
+            found = replace(found, voxels=emptied(found.voxels, empty, core=core, read_box=read_box))
         if self._mask is not None:
             found = replace(found, voxels=self._mask.apply(found.voxels, core))
         return found, read, look.seen
