@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.cli.options import job_command
 from pipeline.config import EvaluateJob, IngestJob, Job, Pair, SegmentJob, TrainJob, explain, load_job
+from pipeline.config.values import NO_CREDENTIALS
 from pipeline.errors import InputError
 
 PATHS = {"input": "a.zarr", "output": "b.zarr", "model": "c.safetensors"}
@@ -225,3 +226,34 @@ def test_people_meet_the_fields_of_a_job_before_those_that_jobs_share():
     assert ordered.index("pyramid") < ordered.index("scheduler")
     assert ordered.index("pyramid") < ordered.index("axes")
     assert list(SegmentJob.model_json_schema()["properties"]) == ordered
+
+
+def test_a_form_of_a_job_is_fit_to_be_read():
+    fields = SegmentJob.model_json_schema()["properties"]
+    assert [field["position"] for field in fields.values()] == list(range(len(fields))), (
+        "databases forget the order"
+    )
+    titles = {name: fields[name]["title"] for name in ("pixel_size", "tls_ca", "crs", "tta")}
+    assert titles == {"pixel_size": "Pixel size", "tls_ca": "TLS CA", "crs": "CRS", "tta": "TTA"}
+    assert not [name for name, field in fields.items() if "--" in field["description"]], "a form has no options"
+    assert "with Voxel size" in fields["unit"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("region", "0:10,5:20"),
+        ("chunk", "64,64"),
+        ("overlap", "0,8"),
+        ("voxel_size", "0.5,0.5"),
+        ("memory_limit", "4GiB"),
+    ],
+)
+def test_a_form_takes_lists_and_sizes_as_the_command_line_does(field, text):
+    kinds = [kind["type"] for kind in SegmentJob.model_json_schema()["properties"][field]["anyOf"]]
+    assert kinds[0] == "string"
+    assert kinds[-1] == "null"
+    job = SegmentJob.model_validate({"input": "a", "output": "b", "model": "c", field: text})
+    assert getattr(job, field) is not None
+    (textual, *_) = SegmentJob.model_json_schema()["properties"][field]["anyOf"]
+    assert textual["pattern"] == NO_CREDENTIALS

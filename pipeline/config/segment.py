@@ -65,7 +65,7 @@ class SegmentJob(ClusterFields, ReadingFields):
     )
     tta: Turns = Field(
         "none",
-        description="average over flips, or over all flips and right-angle turns (--tta alone)",
+        description="average over flips, or over all flips and right-angle turns",
         json_schema_extra={"flag": "all"},
     )
     precision: Precision = Field("auto", description="arithmetic of the network; auto is float32")

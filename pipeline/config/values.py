@@ -58,29 +58,54 @@ def _bytes(value: Any) -> Any:
 
 
 Positive = Annotated[int, Field(ge=1)]
-Overlap = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_voxels)]
-Voxels = Annotated[tuple[Positive, ...], BeforeValidator(_voxels)]
-Ranges = Annotated[tuple[tuple[int | None, int | None], ...], BeforeValidator(_ranges)]
-Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Range = tuple[int | None, int | None]
+# Forms offer a text first, since it is the shortest way to say it: 2048,2048.
+Overlap = Annotated[tuple[Whole, ...], BeforeValidator(_voxels, json_schema_input_type=str | tuple[Whole, ...])]
+Voxels = Annotated[
+    tuple[Positive, ...], BeforeValidator(_voxels, json_schema_input_type=str | tuple[Positive, ...])
+]
+Ranges = Annotated[tuple[Range, ...], BeforeValidator(_ranges, json_schema_input_type=str | tuple[Range, ...])]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers, json_schema_input_type=str | tuple[float, ...])]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names, json_schema_input_type=str | tuple[str, ...])]
+Bytes = Annotated[int, Field(ge=1), BeforeValidator(_bytes, json_schema_input_type=str | Positive)]
+Size = Annotated[tuple[float, ...], BeforeValidator(_voxels, json_schema_input_type=str | tuple[float, ...])]
 
-
-Size = Annotated[tuple[float, ...], BeforeValidator(_voxels)]
-
+ACRONYMS = ("ca", "crs", "tls", "tta")
+"""Words of fields' names that forms write in capitals."""
 
 NO_CREDENTIALS = r"^(?![\s\S]*://[^/\s]*@)"
 """What texts of a job must match on a server: ``s3://key:secret@host`` would stay in its database for all to see."""
 
 
 def _describe(schema: dict[str, Any], model: type[Any]) -> None:
-    """Order a form as its job is ordered, and make a server refuse credentials in addresses before it stores them."""
+    """Make a form of a job that people can read, and whose server refuses credentials before it stores them.
+
+    Fields are in the job's order, and each says its position too, as a database may forget the order.
+    """
     properties = schema.get("properties", {})
     schema["properties"] = {name: properties[name] for name in model.ordered() if name in properties}
-    for described in schema["properties"].values():
+    for position, (name, described) in enumerate(schema["properties"].items()):
+        described |= {"title": _title(name), "position": position}
+        if "description" in described:
+            described["description"] = _OPTION.sub(_as_field, described["description"])
         for each in (described, *described.get("anyOf", ())):
             if each.get("type") == "string" and not {"pattern", "enum", "const"} & set(each):
                 each["pattern"] = NO_CREDENTIALS
+
+
+_OPTION = re.compile(r"--([a-z][a-z-]*)")
+
+
+def _as_field(option: re.Match[str]) -> str:
+    """Return what an option of the command line is called in a form."""
+    return _title(option[1].replace("-", "_"))
+
+
+def _title(name: str) -> str:
+    """Return a field's name as forms show it: ``Pixel size``, ``TLS key``."""
+    words = [word.upper() if word in ACRONYMS else word for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
 class Job(BaseModel):
