@@ -131,8 +131,9 @@ def _import(place: str) -> types.ModuleType:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name == root:
-            how = "pip install overtile[monai]" if root == "monai" else f"install {root} in this environment"
-            raise ModelError(f"The network needs the package {root}, which is not installed: {how}.") from error
+            raise ModelError(
+                f"The network needs the package {root}, which is not installed: install {root} in this environment."
+            ) from error
         raise ModelError(f"The constructor's module {place} cannot be imported: {error}.") from error
     except Exception as error:
         raise ModelError(

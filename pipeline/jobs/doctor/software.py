@@ -24,7 +24,6 @@ EXTRAS = {
     "s3": ("obstore",),
     "slurm": ("dask-jobqueue",),
     "kubernetes": ("dask-kubernetes",),
-    "monai": ("monai",),
     "bioimageio": ("bioimageio.spec",),
     "dashboard": ("bokeh",),
 }
