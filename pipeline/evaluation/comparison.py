@@ -15,8 +15,9 @@ from pipeline.errors import ChunkError, InputError, MissingChunkError, VolumeErr
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.statistics import ConfusionStatistics
 from pipeline.geometry import Box, Grid
+from pipeline.run.fingerprint import fingerprint
 from pipeline.run.folder import RunFolder
-from pipeline.store import absolute, open_place
+from pipeline.store import absolute, open_place, place_of_store
 from pipeline.volume import Volume, open_volume
 from pipeline.volume.ngff import read_classes
 
@@ -50,6 +51,13 @@ class Comparison:
         volume = self.prediction
         stored = volume.storage_grid.chunk
         return Grid(volume.shape, tuple(stored[volume.axes.index(a)] for a in volume.space.axes))
+
+    @property
+    def target_identity(self) -> str:
+        """Digest of where the target is and how it is stored: evaluations with the same one share their target."""
+        array = self.target.array
+        path = f"{absolute(place_of_store(array.store).url)}/{array.path}".rstrip("/")
+        return fingerprint({"path": path, "array": self.target.metadata})
 
     @property
     def count(self) -> int:
@@ -199,13 +207,17 @@ def _places(url: str) -> list[str]:
     return [whole, around] if around.count("/") >= (3 if "://" in around else 1) else [whole]
 
 
+def runs_of(url: str) -> list[RunFolder]:
+    """Return the run that made a volume, found at its path or, of an array, at that of the folder around it."""
+    return [folder for folder in map(RunFolder, _places(url)) if folder.exists]
+
+
 def _check_complete(url: str, role: str) -> None:
-    for output in _places(url):
-        folder = RunFolder(output)
-        if folder.exists and not folder.is_sealed:
+    for folder in runs_of(url):
+        if not folder.is_sealed:
             raise InputError(
-                f"{role} {url}: its run is not complete, so it has holes; `overtile status {output}` says what is"
-                " lacking, and `overtile segment` again does it"
+                f"{role} {url}: its run is not complete, so it has holes; `overtile status {folder.output.url}` says"
+                " what is lacking, and `overtile segment` again does it"
             )
 
 

@@ -14,12 +14,14 @@ import numpy as np
 
 from pipeline.config import EvaluateJob
 from pipeline.errors import InputError
-from pipeline.evaluation.comparison import Comparison, open_comparison
+from pipeline.evaluation.comparison import Comparison, open_comparison, runs_of
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.statistics import ConfusionStatistics
 from pipeline.evaluation.table import StatisticsTable
 from pipeline.geometry import Box
 from pipeline.jobs.listener import Listener, Silent
+from pipeline.run.folder import SEGMENTATION
+from pipeline.run.summary import summarise
 from pipeline.store import put_file
 
 AHEAD = 2
@@ -43,7 +45,8 @@ def evaluate(job: EvaluateJob, *, listener: Listener | None = None) -> dict[str,
         listener: who is told what is done.
 
     Returns:
-        ``prediction``, ``target``, ``region`` (None for all), ``ignore``, ``chunks``; everything that
+        ``prediction``, ``target``, ``region`` (None for all), ``ignore``, ``chunks``, ``target_identity`` (a digest),
+        ``run`` (:class:`pipeline.run.summary.RunSummary` of the prediction; None without one); everything that
         :func:`pipeline.evaluation.metrics.metrics` gives; and ``worst``, the chunks with the most wrong voxels
         (``chunk``, ``position``, ``core``, ``wrong``). With ``job.out`` the same is written there as
         ``metrics.json``, and the statistics of each chunk as ``statistics.parquet``.
@@ -69,6 +72,8 @@ def evaluate(job: EvaluateJob, *, listener: Listener | None = None) -> dict[str,
         "region": str(pair.box) if job.region is not None else None,
         "ignore": job.ignore,
         "chunks": pair.count,
+        "target_identity": pair.target_identity,
+        "run": _run(job.prediction),
         **metrics(total, names),
         "worst": worst,
     }
@@ -128,6 +133,14 @@ def _each(
         finally:
             for *_, future in pending:
                 future.cancel()
+
+
+def _run(prediction: str) -> dict[str, Any] | None:
+    """Return what is kept of the segmentation that made the prediction; None where it was made otherwise."""
+    for folder in runs_of(prediction):
+        if folder.read().get("kind") == SEGMENTATION:
+            return summarise(folder).model_dump(mode="json")
+    return None
 
 
 def _folder(job: EvaluateJob) -> Path | None:
