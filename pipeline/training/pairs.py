@@ -14,6 +14,7 @@ from pipeline.config import Pair
 from pipeline.errors import InputError
 from pipeline.geometry import Box, Grid, mirror, visible_box
 from pipeline.model.architecture import UNetArchitecture
+from pipeline.training.targets import ClassIds as ClassIds  # named here by those who check pairs
 from pipeline.volume import Volume, open_volume
 from pipeline.volume.sources.units import METRES
 
@@ -84,32 +85,6 @@ class OpenPair:
     def shape(self) -> tuple[int, ...]:
         """Spatial shape in voxels."""
         return self.image.volume.shape
-
-
-@dataclass(frozen=True, slots=True)
-class ClassIds:
-    """Which values a target may have.
-
-    Attributes:
-        count: number of classes; ids are ``0 .. count - 1``.
-        ignore: value that is not counted, inside or outside of the ids.
-    """
-
-    count: int
-    ignore: int | None = None
-
-    def check(self, target: npt.NDArray[Any], where: str) -> None:
-        """Raise InputError if a value is neither a class id nor ignored."""
-        counted = target if self.ignore is None else target[target != self.ignore]
-        if counted.size == 0:
-            return
-        for value in (int(counted.min()), int(counted.max())):
-            if not 0 <= value < self.count:
-                raise InputError(
-                    f"{where}: the target holds the value {value}, but there are {self.count} classes"
-                    f" (0 to {self.count - 1}); name every class under `classes`, or set `ignore: {value}` if it"
-                    " means nothing"
-                )
 
 
 def open_pairs(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,29 @@ import numpy.typing as npt
 from pipeline.errors import InputError, ModelError
 from pipeline.geometry import Box, Turn
 from pipeline.model.architecture import UNetArchitecture
-from pipeline.training.pairs import ClassIds, OpenPair
+from pipeline.training.pairs import OpenPair
+from pipeline.training.targets import ClassIds
 
 Voxels = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One patch, with the real context that the network sees around it.
+
+    As it is drawn, and while it is changed at random, target and weights have the extent of the network's input;
+    :meth:`PatchLayout.cut` leaves of them what the network's output is compared with.
+
+    Attributes:
+        image: ``(c, *input)``, in the image's dtype.
+        target: ``(*input)``, or ``(*patch)`` once it is cut: class ids in int64,
+            :data:`pipeline.training.targets.IGNORE` where nothing is known.
+        weights: of the loss, float32, as the target; None where all voxels weigh the same.
+    """
+
+    image: Voxels
+    target: Voxels
+    weights: Voxels | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,19 @@ class PatchLayout:
         count = len(patch)
         after = tuple(reach.after(length) for length in patch)
         return cls(tuple(patch), (reach.before,) * count, after, (reach.crop,) * count, lattice)
+
+    @property
+    def input(self) -> tuple[int, ...]:
+        """Shape of the network's input."""
+        return tuple(b + p + a for b, p, a in zip(self.before, self.patch, self.after, strict=True))
+
+    def cut(self, patch: Patch) -> Patch:
+        """Return a patch whose target and weights are cut from the extent of the input to the patch itself."""
+        if patch.target.shape != self.input:
+            return patch
+        place = tuple(slice(b, b + p) for b, p in zip(self.before, self.patch, strict=True))
+        weights = None if patch.weights is None else patch.weights[place]
+        return replace(patch, target=patch.target[place], weights=weights)
 
     @property
     def kept(self) -> tuple[slice, ...]:

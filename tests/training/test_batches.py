@@ -9,8 +9,9 @@ from pipeline.model.architecture import UNetArchitecture
 from pipeline.model.checkpoint import Normalisation
 from pipeline.model.unet import UNet
 from pipeline.training.batches import AHEAD, Batches, loader, predictions
-from pipeline.training.pairs import ClassIds, open_pairs
+from pipeline.training.pairs import open_pairs
 from pipeline.training.patches import PatchLayout, PatchStream
+from pipeline.training.targets import ClassIds
 
 NETWORK = UNetArchitecture(in_channels=2, classes=2, depth=2, width=4, padding="same")
 SCALE = Normalisation(mean=(10, 20), std=(2, 4))

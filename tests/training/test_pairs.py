@@ -8,7 +8,8 @@ from pipeline.config import Pair
 from pipeline.errors import InputError, VolumeError
 from pipeline.geometry import Box
 from pipeline.model.architecture import UNetArchitecture
-from pipeline.training.pairs import ClassIds, Source, check_targets, hold, open_pairs
+from pipeline.training.pairs import Source, check_targets, hold, open_pairs
+from pipeline.training.targets import ClassIds
 from pipeline.volume import Space, open_volume, publish
 
 FLAT = UNetArchitecture(in_channels=3, classes=2, depth=2, width=4, padding="same")

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.geometry import Turn
 from pipeline.model.architecture import UNetArchitecture
-from pipeline.training.pairs import ClassIds, hold, open_pairs
+from pipeline.training.pairs import hold, open_pairs
 from pipeline.training.patches import PatchLayout, PatchStream
+from pipeline.training.targets import ClassIds
 
 VALID = UNetArchitecture(classes=2, depth=3, width=4)
 SAME = UNetArchitecture(classes=2, depth=3, width=4, padding="same")
