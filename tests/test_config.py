@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 
 PATHS = {"input": "a.zarr", "output": "b.zarr", "model": "c.safetensors"}
 PAIR = {"image": "i.zarr", "target": "t.zarr"}
-TRAIN = {"pairs": [PAIR], "output": "m.safetensors", "architecture": {}, "classes": "background,cell"}
+TRAIN = {"pairs": [PAIR], "output": "m.safetensors", "classes": "background,cell"}
 SMALLEST = {
     SegmentJob: PATHS,
     IngestJob: {"source": "a.tif", "output": "a.zarr"},
@@ -184,9 +184,9 @@ def test_a_job_file_may_be_yaml_or_json_and_options_win_over_it(tmp_path):
 
 def test_a_finding_on_the_job_as_a_whole_has_no_option():
     with pytest.raises(InputError, match=r"^job: 3 class names for a network of 2 outputs"):
-        load(TrainJob, classes="a,b,c")
+        load(TrainJob, classes="a,b,c", architecture={})
     with pytest.raises(ValidationError) as refusal:
-        TrainJob.model_validate(TRAIN | {"patch": 7})
+        TrainJob.model_validate(TRAIN | {"architecture": {}, "patch": 7})
     assert explain(refusal.value).startswith("job: patch (7,) has not the 2 axes of the network")
 
 

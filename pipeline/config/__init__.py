@@ -7,16 +7,19 @@ and every key that it does not know is refused with the nearest one that it does
 from pipeline.config.collection import CollectionJob
 from pipeline.config.export import ExportJob
 from pipeline.config.load import explain, load_job
-from pipeline.config.models import ConvertJob, Pair, TrainJob
+from pipeline.config.models import ConvertJob
 from pipeline.config.reading import ReadingFields, reading_of
 from pipeline.config.segment import CheckJob, SegmentJob
+from pipeline.config.training import Augmentation, Elastic, Pair, Split, TrainJob
 from pipeline.config.values import Job
 from pipeline.config.volumes import EvaluateJob, InfoJob, IngestJob
 
 __all__ = [
+    "Augmentation",
     "CheckJob",
     "CollectionJob",
     "ConvertJob",
+    "Elastic",
     "EvaluateJob",
     "ExportJob",
     "InfoJob",
@@ -25,6 +28,7 @@ __all__ = [
     "Pair",
     "ReadingFields",
     "SegmentJob",
+    "Split",
     "TrainJob",
     "explain",
     "load_job",

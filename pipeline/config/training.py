@@ -12,9 +12,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from pipeline.config.losses import LossSettings
 from pipeline.config.values import Bytes, Device, Holes, Job, Names, Positive, Ranges, Voxels
 from pipeline.model.architecture import UNetArchitecture
+from pipeline.model.checkpoint import Normalisation
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Instances = Literal["none", "foreground", "boundary", "three_class"]
+LoggerName = Literal["csv", "tensorboard", "mlflow", "wandb"]
 SplitBy = Literal["auto", "none", "volume", "slice", "block"]
 
 
@@ -103,8 +105,11 @@ class TrainJob(Job):
     patch: Voxels | None = Field(None, description="voxels of a patch of target, along the network's axes")
     batch: Positive | None = Field(None, description="patches a step")
     steps: Positive | None = Field(None, description="steps of the optimiser")
-    balance: float = Field(
-        0.0, ge=0, le=1, description="share of the patches that hold a class drawn evenly; the others lie anywhere"
+    balance: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the patches that hold a class drawn evenly; the others lie anywhere",
     )
     loss: Annotated[
         LossSettings | None, BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value)
@@ -126,8 +131,12 @@ class TrainJob(Job):
     )
     ignore: int | None = Field(None, description="target value that no loss and no metric counts")
     holes: Holes = Field("error", description="what a stored chunk that is missing from a volume or target means")
-    augment: Annotated[Augmentation, BeforeValidator(lambda value: _augmentation(value))] = Field(
-        Augmentation(), description="random changes of patches; true: flips and turns; false: none"
+    augment: Annotated[Augmentation | None, BeforeValidator(lambda value: _augmentation(value))] = Field(
+        None,
+        description="random changes of patches; true: flips and turns; false: none; planned where left out",
+    )
+    normalisation: Normalisation | None = Field(
+        None, description="mean and standard deviation of each channel; measured where left out"
     )
     cache: Bytes = Field(2 << 30, description="memory for decoded voxels")
     loaders: Positive | None = Field(None, description="threads that make patches; as many as there are cores")
@@ -145,7 +154,7 @@ class TrainJob(Job):
     calibrate: bool = Field(
         True, description="store the best threshold and temperature, measured on what is held out"
     )
-    loggers: tuple[Literal["csv", "tensorboard", "mlflow", "wandb"], ...] = Field(
+    loggers: Annotated[tuple[LoggerName, ...], BeforeValidator(lambda value: _split(value))] = Field(
         ("csv",), description="where losses and metrics are logged, beside the checkpoint"
     )
 
@@ -171,6 +180,11 @@ class TrainJob(Job):
                 f"instances: {self.instances} makes {expected} classes, but {len(self.classes)} are named"
             )
         return self
+
+
+def _split(value: Any) -> Any:
+    """Accept ``"csv,tensorboard"`` for a list of names."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def _augmentation(value: Any) -> Any:

@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from pipeline.config import TrainJob, explain
+from pipeline.config.losses import CrossEntropy
 from pipeline.errors import EnvironmentFaultError, InputError
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.statistics import ConfusionStatistics
@@ -29,10 +31,14 @@ from pipeline.training.batches import Batches, predictions
 from pipeline.training.device import choose_device, torch_threads
 from pipeline.training.figure import curve_png
 from pipeline.training.loop import History, Point, Schedule, fit
-from pipeline.training.losses import loss_for
+from pipeline.training.losses import IGNORE, Loss, loss_for
 from pipeline.training.normalisation import measure_normalisation
 from pipeline.training.pairs import ClassIds, OpenPair, check_targets, hold, open_pairs
 from pipeline.training.patches import PatchLayout, PatchStream
+from pipeline.training.plan import TrainingPlan, plan_training
+from pipeline.training.rules import Means
+from pipeline.training.survey import Facts, Look
+from pipeline.volume import open_volume
 
 FORMAT = "overtile-training/1"
 
@@ -77,20 +83,35 @@ def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
     listener = listener or Silent()
     device = choose_device(job.device)
     output = checkpoint_path(job.output)
-    data = _open(job)
-    header = _header(job, data, measure_normalisation(data.pairs, listener.note))
+    plan = _plan(job, device)
+    job = plan.job
+    data = _open(plan)
+    header = _header(plan, data, job.normalisation or measure_normalisation(data.pairs, listener.note))
     with torch_threads(job.threads or this_machine().cores), torch.random.fork_rng():
         torch.manual_seed(job.seed)
-        model = UNet(job.architecture)
-        if job.architecture.dims == 2:
+        model = UNet(plan.architecture)
+        if plan.architecture.dims == 2:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        history = _fit(job, model, data, header.normalisation, device, listener)
-    return _write(job, output, model, header, history)
+        history = _fit(plan, model, data, header.normalisation, device, listener)
+    return _write(plan, output, model, header, history)
 
 
-def _open(job: TrainJob) -> _Data:
+def _plan(job: TrainJob, device: str) -> TrainingPlan:
+    """Choose what the job leaves out."""
+    volumes = [open_volume(pair.image, holes=job.holes) for pair in job.pairs]
+    first = volumes[0]
+    shares = (1 / len(job.classes),) * len(job.classes)
+    shapes = tuple(volume.shape for volume in volumes)
+    labelled = sum(math.prod(shape) for shape in shapes)
+    look: Look = "grey" if first.channels == 1 else "colour"
+    facts = Facts(first.space, shapes, first.channels, labelled, shares, None, look)
+    return plan_training(job, facts, Means(device, this_machine().memory // 2))
+
+
+def _open(plan: TrainingPlan) -> _Data:
     """Open and check everything that the job names."""
-    _check_batch(job)
+    job = plan.job
+    _check_batch(plan)
     twice = {_place(pair.image) for pair in job.pairs} & {_place(pair.image) for pair in job.validation}
     if twice:
         raise InputError(
@@ -98,27 +119,27 @@ def _open(job: TrainJob) -> _Data:
             " measure the network: take it out of one"
         )
     ids = ClassIds(len(job.classes), job.ignore)
-    layout = PatchLayout.plain(job.architecture, job.patch)
-    opened = open_pairs(job.pairs, job.architecture, holes=job.holes)
-    measured = open_pairs(job.validation, job.architecture, entry="validation", holes=job.holes)
+    layout = PatchLayout.plain(plan.architecture, plan.patch)
+    opened = open_pairs(job.pairs, plan.architecture, holes=job.holes)
+    measured = open_pairs(job.validation, plan.architecture, entry="validation", holes=job.holes)
     pairs = hold([*opened, *measured], job.cache)
     check_targets(pairs, ids)
     learnt, measured = pairs[: len(opened)], pairs[len(opened) :]
-    patches = PatchStream(learnt, layout, ids, seed=(job.seed, _TRAINING), augment=job.augment)
+    patches = PatchStream(learnt, layout, ids, seed=(job.seed, _TRAINING), augment=plan.augment.flips)
     if not measured:
         return _Data(learnt, patches, None)
-    exact = PatchLayout.exact(job.architecture, job.patch)
+    exact = PatchLayout.exact(plan.architecture, plan.patch)
     # The same patches for every seed, so that trainings can be compared.
     return _Data(learnt, patches, PatchStream(measured, exact, ids, seed=(0, _VALIDATION), augment=False))
 
 
-def _check_batch(job: TrainJob) -> None:
+def _check_batch(plan: TrainingPlan) -> None:
     """Refuse what batch normalisation cannot average over: a single voxel at the lowest level."""
-    network = job.architecture
-    lowest = job.batch * math.prod(length // network.reach().stride for length in job.patch)
+    network = plan.architecture
+    lowest = plan.batch * math.prod(length // network.reach().stride for length in plan.patch)
     if network.norm == "batch" and network.padding == "same" and lowest == 1:
         raise InputError(
-            f"patch {','.join(map(str, job.patch))}, batch 1: one voxel at the lowest level cannot be normalised;"
+            f"patch {','.join(map(str, plan.patch))}, batch 1: one voxel at the lowest level cannot be normalised;"
             " make the patch or the batch larger"
         )
 
@@ -127,14 +148,14 @@ def _place(path: str) -> Path:
     return Path(path).resolve()
 
 
-def _header(job: TrainJob, data: _Data, normalisation: Normalisation) -> CheckpointHeader:
+def _header(plan: TrainingPlan, data: _Data, normalisation: Normalisation) -> CheckpointHeader:
     """Return the checkpoint's header, still without provenance; before training, so that it is refused in time."""
-    space, dims = data.pairs[0].image.volume.space, job.architecture.dims
+    space, dims = data.pairs[0].image.volume.space, plan.architecture.dims
     try:
         return CheckpointHeader(
-            architecture=job.architecture,
+            architecture=plan.architecture,
             normalisation=normalisation,
-            classes=job.classes,
+            classes=plan.job.classes,
             axes=space.axes[-dims:],
             voxel_size=space.voxel_size[-dims:] if space.unit else None,
             unit=space.unit,
@@ -143,8 +164,8 @@ def _header(job: TrainJob, data: _Data, normalisation: Normalisation) -> Checkpo
         raise InputError(f"the checkpoint would not be valid: {explain(error)}") from error
 
 
-def _provenance(job: TrainJob, history: History) -> dict[str, Scalar]:
-    last = history.curve[-1]
+def _provenance(plan: TrainingPlan, history: History) -> dict[str, Scalar]:
+    job, last = plan.job, history.curve[-1]
     found = last["validation"] or {}
     return {
         "overtile": importlib.metadata.version("overtile"),
@@ -154,7 +175,7 @@ def _provenance(job: TrainJob, history: History) -> dict[str, Scalar]:
         "validation_images": ", ".join(Path(pair.image).name for pair in job.validation) or None,
         "seed": job.seed,
         "steps": last["step"],
-        "patches": last["step"] * job.batch,
+        "patches": last["step"] * plan.batch,
         "seconds": round(history.seconds, 3),
         "loss": last["loss"],
         "validation_mean_iou": found.get("mean_iou"),
@@ -165,13 +186,13 @@ def _provenance(job: TrainJob, history: History) -> dict[str, Scalar]:
 class _Observer:
     """Tells the job's listener, and measures on the validation patches."""
 
-    def __init__(self, job: TrainJob, data: _Data, normalisation: Normalisation, listener: Listener) -> None:
-        self._job = job
+    def __init__(self, plan: TrainingPlan, data: _Data, normalisation: Normalisation, listener: Listener) -> None:
+        self._job = plan.job
         self._listener = listener
         self._batches: Batches | None = None
         if data.validation is not None:
             count = max(1, min(VALIDATION_PATCHES, data.validation.distinct))
-            self._batches = Batches(data.validation, normalisation, count=count, size=job.batch)
+            self._batches = Batches(data.validation, normalisation, count=count, size=plan.batch)
 
     def measure(self, model: UNet) -> dict[str, Any] | None:
         """Return the network's metrics on the validation patches, if there are any."""
@@ -193,23 +214,39 @@ class _Observer:
         self._listener.note(f"step {point['step']}: loss {point['loss']:.4f}{quality}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Ignoring:
+    """A loss of targets in which some value means that nothing is known."""
+
+    loss: Loss
+    ignore: int | None
+
+    def __call__(self, logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        if self.ignore is not None:
+            target = torch.where(target == self.ignore, IGNORE, target)
+        return self.loss(logits, target, weights)
+
+
 def _fit(
-    job: TrainJob, model: UNet, data: _Data, normalisation: Normalisation, device: str, listener: Listener
+    plan: TrainingPlan, model: UNet, data: _Data, normalisation: Normalisation, device: str, listener: Listener
 ) -> History:
-    listener.phase("train", job.steps, "steps")
+    job = plan.job
+    listener.phase("train", plan.steps, "steps")
     return fit(
         model,
-        Batches(data.patches, normalisation, count=job.steps * job.batch, size=job.batch),
-        loss=loss_for(job.architecture.classes, ignore=job.ignore),
-        schedule=Schedule(job.steps, job.learning_rate, job.weight_decay, job.validate_every, job.time_limit),
+        Batches(data.patches, normalisation, count=plan.steps * plan.batch, size=plan.batch),
+        loss=loss_for(plan.architecture.classes, ignore=job.ignore),
+        schedule=Schedule(plan.steps, plan.learning_rate, job.weight_decay, plan.validate_every, job.time_limit),
         device=device,
-        observer=_Observer(job, data, normalisation, listener),
+        observer=_Observer(plan, data, normalisation, listener),
     )
 
 
-def _write(job: TrainJob, output: Path, model: UNet, header: CheckpointHeader, history: History) -> dict[str, Any]:
+def _write(
+    plan: TrainingPlan, output: Path, model: UNet, header: CheckpointHeader, history: History
+) -> dict[str, Any]:
     """Write the checkpoint, the metrics and the figure; return the metrics."""
-    header = header.model_copy(update={"provenance": _provenance(job, history)})
+    header = header.model_copy(update={"provenance": _provenance(plan, history)})
     digest = save_checkpoint(output, model.eval(), header)
     last = history.curve[-1]
     document = {
@@ -217,14 +254,15 @@ def _write(job: TrainJob, output: Path, model: UNet, header: CheckpointHeader, h
         "checkpoint": str(output),
         "digest": digest,
         "steps": last["step"],
-        "patches": last["step"] * job.batch,
+        "patches": last["step"] * plan.batch,
         "seconds": round(history.seconds, 3),
         "loss": last["loss"],
         "validation": last["validation"],
         "curve": history.curve,
         "normalisation": header.normalisation.model_dump(mode="json"),
         "provenance": header.provenance,
-        "job": job.model_dump(mode="json"),
+        "plan": plan.document(),
+        "job": plan.job.model_dump(mode="json"),
     }
     try:
         put_file(output.with_suffix(".metrics.json"), (json.dumps(document, indent=2) + "\n").encode())

@@ -168,6 +168,21 @@ class UNetArchitecture(BaseModel):
                 kept.pop()
         return peak
 
+    def training_elements(self, shape: tuple[int, ...]) -> int:
+        """Elements that one input holds alive from the way forward to the way back: every map that a layer makes.
+
+        Times the bytes of an element this is most of what a training step takes; gradients and the optimiser come
+        on top.
+
+        Args:
+            shape: spatial shape of the input, in voxels.
+
+        Raises:
+            ModelError: if the network does not take that shape.
+        """
+        made = sum(layer.outputs * after for layer, _, after in self._walk(shape) if layer.op != "relu")
+        return self.in_channels * math.prod(shape) + made
+
     def _walk(self, shape: tuple[int, ...]) -> Iterable[tuple[Layer, int, int]]:
         """Every layer with the voxels of the maps that enter and leave it."""
         if len(shape) != self.dims:

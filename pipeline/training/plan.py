@@ -1,0 +1,190 @@
+"""The plan of a training: the job with nothing left out, and the reason of every choice.
+
+What the job says is taken as it is. What it leaves out is chosen by :mod:`pipeline.training.rules`, in an order in
+which each choice may rest on the ones before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.config.losses import LossSettings
+from pipeline.config.training import Augmentation, TrainJob
+from pipeline.model.architecture import UNetArchitecture
+from pipeline.training.patches import PatchLayout
+from pipeline.training.rules import (
+    Means,
+    choose_augment,
+    choose_balance,
+    choose_batch,
+    choose_depth,
+    choose_dims,
+    choose_loss,
+    choose_patch,
+    choose_steps,
+    choose_width,
+)
+from pipeline.training.survey import Facts
+
+POINTS = 20
+"""Points of the learning curve."""
+
+BLOCKS = 5
+"""Blocks that a split by blocks needs, at least."""
+
+GIVEN = "as the job says"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One choice.
+
+    Attributes:
+        name: field of the job; ``architecture.dims`` and the like for a part of one.
+        value: what was chosen, ready for JSON.
+        reason: why, in one line.
+    """
+
+    name: str
+    value: Any
+    reason: str
+
+    def text(self) -> str:
+        """Return the choice for people."""
+        return f"{self.name}: {_said(self.value)} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """A job with nothing left out.
+
+    Attributes:
+        job: the job with nothing left out; giving it back plans the same.
+        architecture: the network.
+        patch: voxels of a patch, along the network's axes.
+        batch: patches a step.
+        steps: steps of the optimiser.
+        validate_every: steps between two points of the learning curve.
+        loss: what is made small.
+        balance: share of the patches that hold a class drawn evenly.
+        augment: random changes of patches.
+        learning_rate: peak learning rate.
+        choices: what was chosen, in order.
+    """
+
+    job: TrainJob
+    architecture: UNetArchitecture
+    patch: tuple[int, ...]
+    batch: int
+    steps: int
+    validate_every: int
+    loss: LossSettings
+    balance: float
+    augment: Augmentation
+    learning_rate: float
+    choices: tuple[Choice, ...]
+
+    def document(self) -> list[dict[str, Any]]:
+        """Return the choices, ready for JSON."""
+        return [{"name": c.name, "value": c.value, "reason": c.reason} for c in self.choices]
+
+
+class _Draft:
+    """A plan while it is made."""
+
+    def __init__(self, job: TrainJob) -> None:
+        self._job = job
+        self.choices: list[Choice] = []
+
+    def settle(self, name: str, chosen: tuple[Any, str]) -> Any:
+        """Take what the job says of a field, else what was chosen."""
+        given = getattr(self._job, name)
+        value, reason = chosen if given is None else (given, GIVEN)
+        self.note(name, value, reason)
+        return value
+
+    def note(self, name: str, value: Any, reason: str) -> None:
+        """Write a choice down."""
+        shown = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        self.choices.append(Choice(name, list(shown) if isinstance(shown, tuple) else shown, reason))
+
+
+def plan_training(job: TrainJob, facts: Facts, means: Means) -> TrainingPlan:
+    """Choose all that a job leaves out.
+
+    Args:
+        job: the job.
+        facts: what the data are like.
+        means: what there is to train with.
+
+    Raises:
+        InputError: the network does not take the job's patch.
+    """
+    draft = _Draft(job)
+    parts = BLOCKS if job.split.by in ("auto", "block") and not job.validation else 0
+    architecture = job.architecture or _narrow(job, facts, draft)
+    patch = draft.settle("patch", choose_patch(facts, architecture, means, parts))
+    PatchLayout.plain(architecture, patch)  # refuses what the network does not take
+    if job.architecture is None:
+        architecture, why = choose_width(architecture, patch, means)
+        draft.note("architecture.width", architecture.width, why)
+    else:
+        draft.note("architecture", architecture, GIVEN)
+    batch = draft.settle("batch", choose_batch(architecture, patch, means))
+    steps = draft.settle("steps", choose_steps(facts, patch, batch, means))
+    sgd = job.optimiser == "sgd"
+    settled: dict[str, Any] = {
+        "architecture": architecture,
+        "patch": patch,
+        "batch": batch,
+        "steps": steps,
+        "validate_every": draft.settle(
+            "validate_every", (-(-steps // POINTS), f"{min(steps, POINTS)} points of the learning curve")
+        ),
+        "loss": draft.settle("loss", choose_loss(facts)),
+        "balance": draft.settle("balance", choose_balance(facts)),
+        "augment": draft.settle("augment", choose_augment(facts, architecture.dims)),
+        "learning_rate": draft.settle("learning_rate", (0.01 if sgd else 0.001, f"usual for {job.optimiser}")),
+    }
+    return TrainingPlan(job.model_copy(update=settled), choices=tuple(draft.choices), **settled)
+
+
+def _narrow(job: TrainJob, facts: Facts, draft: _Draft) -> UNetArchitecture:
+    """Choose the network but for its width, which the patch's memory decides."""
+    if job.patch is None:
+        dims, why = choose_dims(facts)
+    else:
+        dims, why = len(job.patch), f"the job's patch has {len(job.patch)} axes"
+    draft.note("architecture.dims", dims, why)
+    depth, why = choose_depth(facts, dims)
+    if job.patch is not None:
+        while depth > 1 and any(length % 2 ** (depth - 1) for length in job.patch):
+            depth, why = depth - 1, "the job's patch can be halved so often"
+    draft.note("architecture.depth", depth, why)
+    classes = 1 if len(job.classes) == 2 else len(job.classes)
+    draft.note("architecture.classes", classes, "a sigmoid tells two classes apart, a softmax more")
+    draft.note("architecture.padding", "same", "patches need no context; tiles are exact by their halo")
+    draft.note("architecture.norm", "batch", "learns faster, and is exact in inference")
+    return UNetArchitecture(
+        dims=dims,
+        in_channels=facts.channels,
+        classes=classes,
+        depth=depth,
+        width=8,
+        padding="same",
+        norm="batch",
+    )
+
+
+def _said(value: Any) -> str:
+    """Return a value for people: nothing of its defaults."""
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if v not in (None, 0, 0.0, False, "none")}
+        return ", ".join(f"{k} {_said(v)}" for k, v in kept.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(map(str, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
