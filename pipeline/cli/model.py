@@ -125,6 +125,8 @@ def info_text(found: dict[str, Any]) -> str:
     ]
     if len(found["classes"]) == 2 and network["classes"] == 1:
         rows.append(("threshold", f"{found['threshold']:g}"))
+    if found["temperature"] != 1:
+        rows.append(("temperature", f"{found['temperature']:.3g}"))
     rows.append(("normalised", f"mean {_numbers(normalisation['mean'])}, std {_numbers(normalisation['std'])}"))
     if found["voxel_size"]:
         size = _numbers(found["voxel_size"], " x ")

@@ -88,6 +88,9 @@ class CheckpointHeader(BaseModel):
     threshold: float = Field(
         default=0.5, gt=0, lt=1, description="Probability from which a sigmoid says foreground."
     )
+    temperature: float = Field(
+        default=1.0, gt=0, description="What logits are divided by to become calibrated probabilities."
+    )
     provenance: dict[str, Scalar] = Field(default_factory=dict, description="Where the weights come from.")
 
     @field_validator("classes")
@@ -114,13 +117,19 @@ class CheckpointHeader(BaseModel):
         if self.axes != _AXES[architecture.dims]:
             raise ValueError(f"axes must be {_AXES[architecture.dims]!r}, not {self.axes!r}")
         size = self.voxel_size
+        if self.temperature != 1 and architecture.output != "logits":
+            raise ValueError(f"a temperature is of logits; this network gives {architecture.output}")
         if size is not None and (len(size) != architecture.dims or min(size) <= 0):
             raise ValueError(f"voxel_size must be {architecture.dims} lengths above zero, not {size}")
         return self
 
     def to_metadata(self) -> dict[str, str]:
-        """Return the metadata of the safetensors file."""
-        return {KEY: self.model_dump_json()}
+        """Return the metadata of the safetensors file.
+
+        A temperature of 1 is left out: versions that know of none read such a file too, and its digest is as it was.
+        """
+        left_out = {"temperature"} if self.temperature == 1 else set()
+        return {KEY: self.model_dump_json(exclude=left_out)}
 
 
 def read_header(path: StrPath) -> CheckpointHeader:
@@ -172,7 +181,7 @@ def describe(path: StrPath) -> dict[str, Any]:
     architecture, document = header.architecture, header.model_dump(mode="json")
     axes = dict(zip(header.axes, architecture.reaches(), strict=True))
     return {
-        **{key: document[key] for key in ("architecture", "classes", "normalisation", "threshold")},
+        **{key: document[key] for key in ("architecture", "classes", "normalisation", "threshold", "temperature")},
         "parameters": architecture.parameters(),
         "halo": {axis: list(reach.halo) for axis, reach in axes.items()} if architecture.exact else None,
         "stride": {axis: reach.stride for axis, reach in axes.items()},

@@ -26,6 +26,9 @@ class OutputSpec:
         outputs: channels of scores; 1 is a sigmoid, more are a softmax, or one for each class id.
         threshold: probability from which a sigmoid says foreground.
         meaning: what the network itself gives.
+        temperature: what logits are divided by to become calibrated probabilities (Guo et al. 2017, section 4.2). The
+            threshold is one of calibrated probabilities. Class ids are made of the raw output and a threshold that is
+            carried over, so that a temperature alone changes none of them, neither one by one nor averaged.
     """
 
     kind: str
@@ -33,6 +36,7 @@ class OutputSpec:
     outputs: int
     threshold: float
     meaning: OutputMeaning = "logits"
+    temperature: float = 1.0
 
     @property
     def channels(self) -> int | None:
@@ -56,7 +60,7 @@ class OutputSpec:
         if self.kind == "labels" and self.meaning == "classes":
             return raw.round().byte()
         if self.kind == "labels" and self.meaning == "logits":
-            return self._class_ids(raw, math.log(self.threshold / (1 - self.threshold)))
+            return self._class_ids(raw, self._least_logit)
         return self.finish_scores(self.scores(raw))
 
     def scores(self, raw: torch.Tensor) -> torch.Tensor:
@@ -72,12 +76,14 @@ class OutputSpec:
             return (ids == each).float()
         if self.kind == "logits" or self.meaning == "probabilities":
             return wide
+        if self.kind == "probabilities" and self.temperature != 1:
+            wide = wide / self.temperature
         return wide.sigmoid() if self.outputs == 1 else wide.softmax(1)
 
     def finish_scores(self, scores: torch.Tensor) -> torch.Tensor:
         """Turn (averaged) scores ``(n, outputs, ...)`` into stored values ``(n, c', ...)``."""
         if self.kind == "labels":
-            return self._class_ids(scores, self.threshold)
+            return self._class_ids(scores, self._least_score)
         if self.kind == "logits":
             return scores.double() if self.dtype == "float64" else scores.float()
         return scores.mul(255).round_().byte() if self.dtype == "uint8" else scores.float()
@@ -87,9 +93,21 @@ class OutputSpec:
         if self.outputs > 1:
             best: npt.NDArray[Any] = scores.argmax(0)
             return best
-        middle = 0.0 if self.kind == "logits" else self.threshold
+        middle = 0.0 if self.kind == "logits" else self._least_score
         decided: npt.NDArray[Any] = scores[0] >= middle
         return decided
+
+    @property
+    def _least_logit(self) -> float:
+        """The logit from which a sigmoid says foreground."""
+        return self.temperature * math.log(self.threshold / (1 - self.threshold))
+
+    @property
+    def _least_score(self) -> float:
+        """The score from which it does: of a probability that is stored, or of a raw one where class ids are."""
+        if self.kind != "labels" or self.meaning != "logits" or self.temperature == 1:
+            return self.threshold
+        return 1 / (1 + math.exp(-self._least_logit))
 
     def _class_ids(self, values: torch.Tensor, least: float) -> torch.Tensor:
         if self.outputs == 1:

@@ -131,7 +131,7 @@ def _output(job: SegmentJob, header: CheckpointHeader) -> OutputSpec:
         raise PlanError(f"{outputs} classes do not fit the class ids of a uint8 map; store --kind probabilities")
     raw = "float64" if job.precision == "float64" else "float32"
     dtype = {"labels": "uint8", "logits": raw, "probabilities": job.dtype or "uint8"}[job.kind]
-    return OutputSpec(job.kind, dtype, outputs, header.threshold, network.output)
+    return OutputSpec(job.kind, dtype, outputs, header.threshold, network.output, header.temperature)
 
 
 def _adopt(job: SegmentJob, recorded: Mapping[str, Any]) -> SegmentJob:

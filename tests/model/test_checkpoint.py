@@ -46,6 +46,17 @@ def test_a_header_comes_back_as_it_was_written(tmp_path: Path) -> None:
         key: type(value) for key, value in DOCUMENT["provenance"].items()
     }
     assert read.threshold == 0.5
+    assert read.temperature == 1.0
+
+
+def test_a_temperature_is_stored_and_one_of_one_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    header = CheckpointHeader.model_validate(DOCUMENT)
+    assert "temperature" not in json.loads(header.to_metadata()["overtile"])
+    warm = header.model_copy(update={"temperature": 1.7})
+    path = write(tmp_path / "model.safetensors", warm.to_metadata())
+    assert read_header(path).temperature == describe(path)["temperature"] == 1.7
+    with pytest.raises(ModelError, match="temperature"):
+        read_header(write_header(tmp_path / "cold.safetensors", temperature=0))
 
 
 def test_a_sigmoid_tells_two_classes_apart() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import odd_networks
 import pytest
 import torch
+from pydantic import ValidationError
 from foreign_models import ARGUMENTS, CODE, CONSTRUCTOR, fake_analyse, monai_unet
 from safetensors.torch import load_file, save_file
 
@@ -192,6 +193,13 @@ def constructed(constructor: str, network: torch.nn.Module, **arguments: object)
         classes=("background", "foreground"),
         axes="yx",
     )
+
+
+def test_a_temperature_is_of_logits() -> None:
+    header = constructed("odd_networks:Plain", odd_networks.Plain()).model_dump()
+    header["architecture"]["output"] = "probabilities"
+    with pytest.raises(ValidationError, match="a temperature is of logits; this network gives probabilities"):
+        CheckpointHeader.model_validate(header | {"temperature": 2.0})
 
 
 @pytest.fixture
