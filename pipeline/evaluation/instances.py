@@ -201,7 +201,7 @@ def _assign(overlaps: Overlaps, pairs: Indices) -> Indices:
     gain[row, column] = 1 + overlaps.iou[pairs] / (min(gain.shape) + 1)
     which = np.full(gain.shape, -1, np.intp)
     which[row, column] = pairs
-    chosen = which[linear_sum_assignment(gain, maximize=True)]
+    chosen: Indices = which[linear_sum_assignment(gain, maximize=True)]
     return chosen[chosen >= 0]
 
 
