@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import time
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,6 @@ from pipeline.run.records import DONE, FAILED, Record
 from pipeline.run.shared import Shared
 from pipeline.run.watch import Start
 from pipeline.run.worker import Unit, UnitResult, run_unit
-
-log = logging.getLogger("overtile")
 
 LOOK = 0.5
 """Seconds between two looks at what is overdue, and at whether the run was stopped."""
@@ -147,6 +144,7 @@ class Batch:
                 self._put_back(self._take_back(key))
             return
         for key, flight in list(self._in_flight.items()):
+            self._tell_moved(key, flight)
             if watch.begun(key) is None:
                 if stopped or flight.since < watch.shunned_at:
                     self._put_back(self._take_back(key))
@@ -156,9 +154,14 @@ class Batch:
             if start is not None and not flight.future.done():
                 self._hung(self._take_back(key), start)
 
+    def _tell_moved(self, key: str, flight: Flight) -> None:
+        if (worker := self._shared.watch.moved(key)) is not None:
+            self._shared.voice.moved(worker, flight.unit.chunks)
+
     def _take_back(self, key: str) -> Flight:
         """Let go of a unit, whether it has ended or not."""
         flight = self._in_flight.pop(key)
+        self._tell_moved(key, flight)
         self._shared.watch.forget(key)
         if not flight.alone:
             self._shared.gate.leave()
@@ -191,6 +194,7 @@ class Batch:
     def _take(self, flight: Flight, result: UnitResult, start: Start | None) -> None:
         self._shared.pace.note(result.records)
         self._shared.watch.note(result.slowest)
+        self._shared.voice.heard(result.messages)
         if result.fault:
             self._shared.fail(result.fault)
         # What a faulty machine says of a chunk is no failure of the chunk.
@@ -198,8 +202,7 @@ class Batch:
         self._record(records, result.causes)
         self._put_back(flight, except_for=[r.chunk for r in records])
         if flight.alone and [r.state for r in records] == [DONE]:
-            name = self._shared.label(records[0].chunk)
-            log.info("chunk %s is done: alone, and in as little memory as gives the same bytes", name)
+            self._shared.voice.done_alone(records[0])
         if result.lost:
             self._shared.watch.replace(Start(result.lost, False, start.at if start else flight.since))
         self._shared.on_progress()
@@ -223,9 +226,7 @@ class Batch:
             self._failed.add(record.chunk)
             cause = causes.get(record.chunk)
             again = None if cause is None else self._agenda.again(record.chunk, cause)
-            how = f", {again}" if again else ""
-            name = self._shared.label(record.chunk)
-            self._shared.tell(f"chunk {name}, attempt {record.attempt} failed{how}: {record.error}")
+            self._shared.voice.failed(record, again)
             if cause is Cause.STORE and again is None:
                 self._shared.failed_by_store(record.chunk, record.error or "")
 
@@ -234,7 +235,7 @@ class Batch:
         if flight.alone:
             self._fail(flight, KILLED, type(error).__name__)
         else:
-            log.warning("a worker died with %d chunk(s) in hand; they are tried alone", len(flight.chunks))
+            self._shared.voice.died(flight.unit.chunks)
             self._agenda.suspect(flight.chunks)
 
     def _hung(self, flight: Flight, start: Start) -> None:
@@ -244,7 +245,7 @@ class Batch:
         if flight.alone or (len(flight.chunks) == 1 and not replaced):
             self._fail(flight, ran_over(limit, alone=flight.alone, replaced=replaced), DEADLINE_EXCEEDED)
         else:
-            log.warning("%d chunk(s) not done after %g s each; they are tried alone", len(flight.chunks), limit)
+            self._shared.voice.overran(flight.unit.chunks, limit)
             self._agenda.suspect(flight.chunks)
 
     def _fail(self, flight: Flight, error: str, kind: str) -> None:

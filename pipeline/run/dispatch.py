@@ -23,6 +23,7 @@ from pipeline.run.ledger import Ledger
 from pipeline.run.pace import Pace
 from pipeline.run.records import FAILED, STATES
 from pipeline.run.shared import Shared
+from pipeline.run.voice import Voice
 from pipeline.run.watch import Watch
 from pipeline.run.work import Work
 from pipeline.run.worker import WorkPlugin
@@ -92,7 +93,7 @@ class Dispatcher:
             Watch(client, plugin.name, deadline),
             callers,
             on_progress or (lambda: None),
-            label,
+            Voice(label),
         )
         client.register_plugin(plugin)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,12 +12,8 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.run.gate import Gate
 from pipeline.run.ledger import Ledger
 from pipeline.run.pace import Pace
+from pipeline.run.voice import Voice
 from pipeline.run.watch import Watch
-
-log = logging.getLogger("overtile")
-
-TOLD = 10
-"""Failures of chunks that are told one by one."""
 
 STORE_FAILURES = 5
 """Chunks that fail by the store in a row before it counts as not answering."""
@@ -37,7 +32,7 @@ class Shared:
         watch: knows what is begun.
         callers: threads that call at a time.
         on_progress: called when chunks have come in.
-        label: what messages call a chunk.
+        voice: says what happens to chunks.
         stopped: no more units are handed out.
     """
 
@@ -49,13 +44,12 @@ class Shared:
     watch: Watch
     callers: int
     on_progress: Callable[[], None]
-    label: Callable[[int], str] = str
+    voice: Voice = field(default_factory=Voice)
     stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _fault: str | None = None
     _by_store: list[int] = field(default_factory=list)
     _store_down: bool = False
-    _told: int = 0
 
     def fail(self, fault: str) -> None:
         """Stop the run: the machine, the cluster or the store cannot go on."""
@@ -72,18 +66,6 @@ class Shared:
         """Raise EnvironmentFaultError if the run was stopped by a fault, whoever met it."""
         if self._fault:
             raise EnvironmentFaultError(f"stopped: {self._fault}. What is done is kept; run again to resume")
-
-    def tell(self, text: str) -> None:
-        """Log what went wrong with a chunk; after a few, the ledger alone keeps them."""
-        with self._lock:
-            self._told += 1
-            told = self._told
-        if told <= TOLD:
-            log.warning("%s", text)
-        elif told == TOLD + 1:
-            log.warning("more chunks fail; `overtile status` lists them all")
-        else:
-            log.info("%s", text)
 
     def chunk_done(self) -> None:
         """Take in that a chunk was done: the store answers."""

@@ -65,6 +65,7 @@ class Watch:
         self._deadline = deadline
         self._slowest = 0.0
         self._starts: dict[str, Start] = {}
+        self._moved: dict[str, str] = {}
         self._lock = threading.Lock()
         self._replaced: dict[str, float] = {}
         self._shunned: set[str] = set()
@@ -77,15 +78,23 @@ class Watch:
 
     def _hear(self, event: tuple[float, tuple[str, str, bool]]) -> None:
         begun = Begun(*event[1])
+        before = self._starts.get(begun.key)
+        if before is not None and before.worker != begun.worker:
+            self._moved[begun.key] = before.worker
         self._starts[begun.key] = Start(begun.worker, begun.opening, time.monotonic())
 
     def begun(self, key: str) -> Start | None:
         """Return when and where a unit was begun last; None if it was not."""
         return self._starts.get(key)
 
+    def moved(self, key: str) -> str | None:
+        """Return, once, the worker that had begun a unit before another one did; None if there is none."""
+        return self._moved.pop(key, None)
+
     def forget(self, key: str) -> None:
         """Forget a unit that has ended."""
         self._starts.pop(key, None)
+        self._moved.pop(key, None)
 
     def note(self, slowest: float) -> None:
         """Take in the most seconds that a chunk took."""

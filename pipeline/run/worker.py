@@ -14,6 +14,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 
 from pipeline.run.attempt import attempt, describe
 from pipeline.run.faults import Cause
+from pipeline.run.heard import Hearing, Message, listen
 from pipeline.run.records import FAILED, Record
 from pipeline.run.work import Processor, Work
 
@@ -44,6 +45,7 @@ class UnitResult:
         fault: why the run has to stop, if it has to.
         lost: address of the worker, if its process is of no more use.
         slowest: most seconds that a chunk took.
+        messages: what was logged and warned of meanwhile.
     """
 
     records: tuple[Record, ...]
@@ -51,6 +53,7 @@ class UnitResult:
     fault: str | None = None
     lost: str | None = None
     slowest: float = 0.0
+    messages: tuple[Message, ...] = ()
 
 
 class Begun(NamedTuple):
@@ -76,6 +79,7 @@ class WorkPlugin(WorkerPlugin):
         name: of the plugin.
         worker_name: of the worker.
         lost: the process is of no more use, because its GPU has given up.
+        closed: the run has ended, or was stopped: no further chunk of a unit is begun.
     """
 
     def __init__(self, work: Work) -> None:
@@ -87,6 +91,7 @@ class WorkPlugin(WorkerPlugin):
         self._tidied = 0.0
         self.worker_name = ""
         self.lost = False
+        self.closed = False
 
     def setup(self, worker: Worker) -> None:
         """Prepare the process; the work itself is opened by the first unit."""
@@ -94,7 +99,12 @@ class WorkPlugin(WorkerPlugin):
         self.worker_name = str(worker.name)
         self._threads = worker.state.nthreads
         keep_freed_memory()
+        listen()
         zarr.config.set({"async.concurrency": 4, "threading.max_workers": 2})
+
+    def teardown(self, worker: Worker) -> None:
+        """Begin no further chunk: units that are in hand end with the chunk that they are at."""
+        self.closed = True
 
     def processor(self) -> Processor:
         """Return the opened work; opens it on the first call."""
@@ -142,21 +152,23 @@ def run_unit(plugin: str, unit: Unit) -> UnitResult:
 def _run(holder: WorkPlugin, processor: Processor, unit: Unit) -> UnitResult:
     records: list[Record] = []
     causes: dict[int, Cause] = {}
-    slowest = 0.0
+    slowest, hearing, fault = 0.0, Hearing(holder.worker_name), None
     for chunk, number in unit.chunks:
+        if holder.closed:
+            break
         started = time.monotonic()
-        tried = attempt(processor, Record(chunk, FAILED, number, worker=holder.worker_name), lean=unit.lean)
+        with hearing.during(chunk, number):
+            tried = attempt(processor, Record(chunk, FAILED, number, worker=holder.worker_name), lean=unit.lean)
         slowest = max(slowest, time.monotonic() - started)
         records.append(tried.record)
         if tried.cause is not None:
             causes[chunk] = tried.cause
         holder.tidy()
-        if tried.cause == Cause.ENVIRONMENT:
-            return UnitResult(tuple(records), causes, fault=tried.record.error, slowest=slowest)
+        fault = tried.record.error if tried.cause == Cause.ENVIRONMENT else None
         holder.lost = holder.lost or tried.cause == Cause.DEVICE
-        if holder.lost:
+        if fault or holder.lost:
             break
-    return UnitResult(tuple(records), causes, slowest=slowest)
+    return UnitResult(tuple(records), causes, fault, slowest=slowest, messages=hearing.messages())
 
 
 def keep_freed_memory() -> None:

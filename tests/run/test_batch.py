@@ -1,5 +1,6 @@
 """What a batch makes of units that end in odd ways, on a client that answers as it is told."""
 
+import logging
 from collections import deque
 from concurrent.futures import CancelledError
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from pipeline.run import batch as module
 from pipeline.run.batch import Batch
 from pipeline.run.faults import Cause
 from pipeline.run.gate import Gate
+from pipeline.run.heard import Message
 from pipeline.run.ledger import Ledger
 from pipeline.run.records import DONE, FAILED, PENDING, Record
 from pipeline.run.shared import Shared
@@ -68,13 +70,16 @@ class FakeWatch:
     shunned_at = float("-inf")
 
     def __init__(self):
-        self.replaced, self.started = [], None
+        self.replaced, self.started, self.left = [], None, {}
 
     def usable(self):
         return None
 
     def begun(self, key):
         return Start("tcp://begun", False, 1.0)
+
+    def moved(self, key):
+        return self.left.pop(key, None)
 
     def forget(self, key):
         pass
@@ -286,3 +291,12 @@ def test_a_client_that_takes_no_units_leaves_the_gate_open(make, monkeypatch):
     with pytest.raises(RuntimeError, match="closed"):
         batch.run()
     assert shared.gate._in_flight == 0
+
+
+def test_a_unit_that_another_worker_does_now_and_what_workers_say_is_told(make, caplog):
+    said = Message(0, 1, "worker-0", logging.WARNING, "odd tag")
+    shared, batch = make(lambda unit: UnitResult(done(unit).records, messages=(said,)))
+    shared.watch.left["unit-0"] = "tcp://gone"
+    batch.run()
+    assert "the worker tcp://gone died or left; another one does" in caplog.text
+    assert "chunk 0, attempt 1, on worker-0: odd tag" in caplog.text

@@ -75,6 +75,20 @@ def test_a_unit_that_dask_gave_to_another_worker_begins_anew(client, clock):
     assert watch.begun("unit").worker == "tcp://b"
 
 
+def test_who_had_begun_a_unit_before_is_told_once(client):
+    watch = Watch(client, "topic", 10.0)
+    client.tell("unit", "tcp://a", opening=True)
+    client.tell("unit", "tcp://a")
+    assert watch.moved("unit") is None
+    client.tell("unit", "tcp://b", opening=True)
+    client.tell("unit", "tcp://b")
+    assert watch.moved("unit") == "tcp://a"
+    assert watch.moved("unit") is None
+    client.tell("unit", "tcp://c")
+    watch.forget("unit")
+    assert watch.moved("unit") is None
+
+
 def test_opening_the_work_has_time_of_its_own(client, clock):
     watch = Watch(client, "topic", 10.0)
     client.tell("unit", "tcp://a", opening=True)

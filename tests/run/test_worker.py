@@ -1,14 +1,17 @@
 """What a worker makes of a unit of chunks, without a cluster around it."""
 
 import errno
+import logging
 from types import SimpleNamespace
 
 import pytest
+from ears import ears
 
 from pipeline.errors import NonFiniteError, StoreError
 from pipeline.run import worker as module
 from pipeline.run.attempt import describe, peak_memory
 from pipeline.run.faults import Cause
+from pipeline.run.heard import Message
 from pipeline.run.records import DONE, FAILED, Done
 from pipeline.run.worker import Begun, Unit, UnitResult, WorkPlugin, run_unit
 
@@ -21,7 +24,7 @@ class Scripted:
     name = "scripted"
 
     def __init__(self, errors=(), opening=None):
-        self.errors, self.opening, self.calls = dict(errors), opening, []
+        self.errors, self.opening, self.calls, self.say = dict(errors), opening, [], lambda chunk: None
 
     def open(self, worker_threads):
         if self.opening is not None:
@@ -31,6 +34,7 @@ class Scripted:
 
     def process(self, chunk, *, lean=False):
         self.calls.append((chunk, lean))
+        self.say(chunk)
         if chunk in self.errors:
             raise self.errors[chunk]
         return Done(seconds=(0.0, 0.0, 1.0, 0.0))
@@ -55,6 +59,7 @@ def start(monkeypatch):
     def build(work):
         plugin = WorkPlugin(work)
         monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
+        monkeypatch.setattr(module, "listen", lambda: None)
         monkeypatch.setattr(module.zarr.config, "set", lambda settings: None)
         plugin.setup(SimpleNamespace(name="worker-0", state=SimpleNamespace(nthreads=3)))
         worker = FakeWorker(plugin)
@@ -162,3 +167,24 @@ def test_errors_as_one_line():
 
 def test_peak_memory_is_that_of_this_process():
     assert 1 << 20 < peak_memory() < 1 << 40
+
+
+def test_a_run_that_has_ended_begins_no_further_chunk_of_a_unit(start):
+    work = Scripted()
+    plugin, _ = start(work)
+    work.say = lambda chunk: plugin.teardown(None) if chunk == 4 else None
+    result = run_unit(plugin.name, unit(3, 4, 5, 6))
+    assert [(r.chunk, r.state) for r in result.records] == [(3, DONE), (4, DONE)]
+    assert (result.fault, result.lost) == (None, None)
+
+
+@ears()
+def test_what_is_said_meanwhile_comes_back_with_the_chunk_and_the_attempt(start):
+    work = Scripted({4: ValueError("no")})
+    plugin, _ = start(work)
+    work.say = lambda chunk: logging.getLogger("reader").warning("odd tag in %d", chunk) if chunk != 3 else None
+    result = run_unit(plugin.name, Unit(((3, 1), (4, 2), (5, 1))))
+    assert result.messages == (
+        Message(4, 2, "worker-0", logging.WARNING, "odd tag in 4 (reader)"),
+        Message(5, 1, "worker-0", logging.WARNING, "odd tag in 5 (reader)"),
+    )

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,7 @@ ACTS: dict[str, Callable[[int], None]] = {
     "memory": lambda chunk: _raise(MemoryError(f"no memory for chunk {chunk}")),
     "input": lambda chunk: _raise(NonFiniteError(f"NaN in chunk {chunk}")),
     "device": lambda chunk: _raise(RuntimeError(f"CUDA error: an illegal memory access in chunk {chunk}")),
+    "warn": lambda chunk: warnings.warn(f"odd tag in chunk {chunk}", stacklevel=2),
     "freeze": lambda chunk: os.kill(os.getpid(), signal.SIGSTOP),
 }
 """What an attempt can do, beside "hold": "freeze" stops the whole process as it stands."""
