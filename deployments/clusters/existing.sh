@@ -6,6 +6,8 @@ DIR=${DIR:-$HOME/.overtile/tls}
 THREADS=${THREADS:-4}
 MEMORY=${MEMORY:-16GiB}
 PORT=${PORT:-8786}
+LISTEN=${LISTEN:-} # address to listen at; all of the machine's if left out
+HEALTH=${HEALTH:-0} # port of this machine alone at which /health answers; any free one if left out
 
 tls() { echo "--tls-ca-file $DIR/ca.pem --tls-cert $DIR/$1.pem --tls-key $DIR/$1-key.pem"; }
 
@@ -20,10 +22,10 @@ export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
 
 case ${1:-} in
   # shellcheck disable=SC2046 # the options are words
-  scheduler) exec dask scheduler --protocol tls --port "$PORT" --no-dashboard --dashboard-address 127.0.0.1:0 \
-    $(tls scheduler) ;;
+  scheduler) exec dask scheduler ${LISTEN:+--host "$LISTEN"} --protocol tls --port "$PORT" --no-dashboard \
+    --dashboard-address "127.0.0.1:$HEALTH" $(tls scheduler) ;;
   # shellcheck disable=SC2046
-  worker) exec dask worker "tls://${2:?which host is the scheduler on?}:$PORT" $(tls worker) --nthreads 3 \
-    --memory-limit "$MEMORY" --nanny --no-dashboard ;;
+  worker) exec dask worker "tls://${2:?which host is the scheduler on?}:$PORT" ${LISTEN:+--host "$LISTEN"} \
+    $(tls worker) --nthreads 3 --memory-limit "$MEMORY" --nanny --no-dashboard --dashboard-address "127.0.0.1:$HEALTH" ;;
   *) echo "existing.sh scheduler | existing.sh worker HOST" >&2; exit 2 ;;
 esac
