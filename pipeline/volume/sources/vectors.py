@@ -70,11 +70,11 @@ class Like:
 
 @dataclass(slots=True, eq=False)
 class VectorSource(Source):
-    """Polygons as class ids, uint8.
+    """Polygons as class ids (uint8), or each as an id of its own (uint32).
 
     Attributes:
         tree: the polygons in voxels, ``(x, y)`` from the grid's upper left corner, found by place.
-        ids: class id of each.
+        ids: id of each, in the dtype of the image.
         classes: class id by the name of the class; empty where the polygons have no classes (all are 1).
     """
 
@@ -85,14 +85,14 @@ class VectorSource(Source):
     space: Space
     slab: tuple[int, ...] | None
     tree: Any
-    ids: npt.NDArray[np.uint8]
+    ids: npt.NDArray[Any]
     classes: Mapping[str, int]
     geo: Georeference | None = field()  # these two are not the defaults that Source has
     files: tuple[str, ...] = field()
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Read a spatial box: ``(1, y, x)``."""
-        out = np.empty((1, *box.shape), np.uint8)
+        out = np.empty((1, *box.shape), self.dtype)
         blocks = Grid(self.shape, (BLOCK, BLOCK))
         for position in blocks.overlapping(box):
             core = blocks.core(blocks.number(position))
@@ -101,12 +101,12 @@ class VectorSource(Source):
             out[0][seen.relative_to(box.start).slices] = drawn
         return out
 
-    def _draw(self, block: Box) -> npt.NDArray[np.uint8]:
+    def _draw(self, block: Box) -> npt.NDArray[Any]:
         """Draw a block: ``(y, x)``. Polygons under one that covers it whole cannot be seen."""
         (top, bottom), (left, right) = block
         area = shapely.box(left, top, right, bottom)
         base = max(self.tree.query(area, predicate="within"), default=-1)
-        canvas = np.full(block.shape, self.ids[base] if base >= 0 else BACKGROUND, np.uint8)
+        canvas = np.full(block.shape, self.ids[base] if base >= 0 else BACKGROUND, self.dtype)
         above = [i for i in sorted(self.tree.query(area, predicate="intersects")) if i > base]
         if above:
             shapes = [(self.tree.geometries[i], int(self.ids[i])) for i in above]
@@ -121,6 +121,7 @@ def open_vectors(
     attribute: str | None = None,
     classes: Mapping[str, int] | None = None,
     layer: str | None = None,
+    apart: bool = False,
 ) -> VectorSource:
     """Open polygons as an image of class ids on the grid of an image. They are held in memory, their voxels are not.
 
@@ -132,6 +133,8 @@ def open_vectors(
             polygons are of class 1.
         classes: id by class, 0 to 255; 0 draws background. None numbers them from 1, in the order of the file.
         layer: of a file that has several.
+        apart: whether each polygon is an instance with an id of its own, from 1 in the order of the file, whatever its
+            class is.
 
     Raises:
         VolumeError: what :func:`pipeline.volume.sources.features.read_features` refuses; a class without an id, too
@@ -141,18 +144,18 @@ def open_vectors(
     if rasterio is None:
         raise InputError(f"{url}: polygons need the extra: pip install 'overtile[geo]'")
     features = read_features(url, attribute=attribute, layer=layer)
-    table = _class_ids(features, classes)
+    table = {} if apart else _class_ids(features, classes)
     placed = _placed(features, like)
     image = shapely.box(0, 0, like.shape[1], like.shape[0])
     inside = np.flatnonzero(shapely.intersects(placed, image))
     if not inside.size:
         raise VolumeError(_nothing_inside(features, placed, like))
-    ids = np.array([table[features.classes[i]] if features.classes else 1 for i in inside], np.uint8)
+    ids = inside.astype(np.uint32) + 1 if apart else _ids(features, table, inside)
     return VectorSource(
         name=features.name,
         shape=like.shape,
         channels=None,
-        dtype=np.dtype(np.uint8),
+        dtype=ids.dtype,
         space=like.space,
         slab=(BLOCK, BLOCK),
         tree=shapely.STRtree(placed[inside]),
@@ -161,6 +164,11 @@ def open_vectors(
         geo=None if like.geo is None else replace(like.geo, nodata=None),
         files=(features.name,),
     )
+
+
+def _ids(features: Features, table: Mapping[str, int], chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+    """Return the class id of some polygons; 1 where nothing tells classes."""
+    return np.array([table[features.classes[i]] if features.classes else 1 for i in chosen], np.uint8)
 
 
 def _class_ids(features: Features, classes: Mapping[str, int] | None) -> dict[str, int]:
