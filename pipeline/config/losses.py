@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.values import Job, Numbers
 
@@ -33,7 +33,9 @@ class Dice(Job):
 
     kind: Literal["dice"] = "dice"
     squared: bool = Field(False, description="squares in the denominator (Milletari et al. 2016, section 3)")
-    smooth: float = Field(1e-5, gt=0, description="added above and below: a class that is not there costs nothing")
+    smooth: float = Field(
+        1e-5, gt=0, description="added above and below: a class that is neither there nor found costs nothing"
+    )
 
 
 class DiceCrossEntropy(Job):
@@ -45,6 +47,12 @@ class DiceCrossEntropy(Job):
     smooth: float = Field(1e-5, gt=0, description="added above and below")
     dice_weight: float = Field(1.0, ge=0, description="weight of Dice")
     cross_entropy_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy")
+
+    @model_validator(mode="after")
+    def _has_weight(self) -> Self:
+        if not self.dice_weight + self.cross_entropy_weight:
+            raise ValueError("dice_weight and cross_entropy_weight are both 0: nothing would be learnt")
+        return self
 
 
 class Focal(Job):

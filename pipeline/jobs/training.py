@@ -235,7 +235,7 @@ def _fit(
     return fit(
         model,
         Batches(data.patches, normalisation, count=plan.steps * plan.batch, size=plan.batch),
-        loss=loss_for(plan.architecture.classes, ignore=job.ignore),
+        loss=_Ignoring(loss_for(CrossEntropy(), outputs=plan.architecture.classes), job.ignore),
         schedule=Schedule(plan.steps, plan.learning_rate, job.weight_decay, plan.validate_every, job.time_limit),
         device=device,
         observer=_Observer(plan, data, normalisation, listener),
