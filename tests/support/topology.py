@@ -59,6 +59,8 @@ class Topology:
         return self
 
     def __exit__(self, *raised: object) -> None:
+        for running in (each for those in self.processes.values() for each in those):
+            running.terminate()  # all of them end side by side
         self.stack.close()
 
     def up(self) -> None:
@@ -92,7 +94,7 @@ class Topology:
             if condition == "service_completed_successfully":
                 assert running.wait(PATIENCE) == 0, f"{name}: {self.log(name, number).read_text()}"
             else:
-                wait_until(lambda r=running, n=number: r.poll() is not None or self.is_well(name, n), PATIENCE)
+                wait_until(lambda r=running, n=number: r.poll() is not None or self.is_well(name, n), PATIENCE, every=0.5)
                 assert running.poll() is None, f"{name} has ended: {self.log(name, number).read_text()}"
 
     def is_well(self, name: str, number: int = 0) -> bool:
