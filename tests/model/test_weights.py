@@ -6,8 +6,8 @@ from pathlib import Path
 import odd_networks
 import pytest
 import torch
-from pydantic import ValidationError
 from foreign_models import ARGUMENTS, CODE, CONSTRUCTOR, fake_analyse, monai_unet
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import EnvironmentFaultError, ModelError
