@@ -18,7 +18,8 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss, TverskyLoss
+from monai.losses.dice import DiceLoss
+from monai.losses.tversky import TverskyLoss
 from torch import Tensor
 
 from pipeline.config.losses import (

@@ -152,6 +152,17 @@ def test_weights_start_as_in_the_paper() -> None:
         assert not module.bias.any(), layer
 
 
+def test_the_paper_s_own_example_of_a_start() -> None:
+    """A 3x3 convolution of 64 channels has N = 9 * 64 = 576 incoming nodes: Ronneberger et al. (2015), section 3."""
+    torch.manual_seed(0)
+    weights = UNet(UNetArchitecture(depth=2, width=64)).get_submodule("down0_conv2").weight.flatten()
+    std = math.sqrt(2 / 576)
+    assert weights.std().item() == pytest.approx(std, rel=0.02)
+    assert abs(weights.mean().item()) < 5 * std / math.sqrt(weights.numel())
+    for deviations, share in ((1, 0.6827), (2, 0.9545), (3, 0.9973)):  # of a normal distribution
+        assert (weights.abs() < deviations * std).double().mean().item() == pytest.approx(share, abs=0.01)
+
+
 def test_dropout_acts_in_training_alone() -> None:
     torch.manual_seed(0)
     model = UNet(UNetArchitecture(depth=2, width=4, dropout=0.5, padding="same"))
