@@ -20,6 +20,7 @@ from uuid import UUID
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from flows.board import Board, PrefectBoard
+from flows.links import link_to
 from flows.logs import forward_logs, log
 from flows.rates import pace
 from flows.redact import redact, redact_all
@@ -103,16 +104,16 @@ class FlowListener:
         self._closing = False
         self._complained = False
         self._watcher = _WATCHER.get() or Silent()
-        self._picture: Callable[[], str] | None = None
+        self._picture: Callable[[], tuple[str, str]] | None = None
         self._picture_id: UUID | None = None
         self._drawn = float("-inf")
 
-    def follow(self, *, voxels: float, picture: Callable[[], str]) -> None:
+    def follow(self, *, voxels: float, picture: Callable[[], tuple[str, str]]) -> None:
         """Show speeds in voxels too, and a picture of the work that is drawn anew now and then.
 
         Args:
             voxels: of a unit of work, on average.
-            picture: gives a data URI; called from another thread.
+            picture: gives a data URI and its legend; called from another thread.
         """
         with self._changed:
             self._bars[-1].voxels = voxels
@@ -184,8 +185,9 @@ class FlowListener:
         if self._picture is None or not (last or time.monotonic() - self._drawn >= PICTURE_INTERVAL):
             return
         with self._spared():
-            key, text = f"{self._flow}-grid", redact(f"chunks by state · {self._subject}")
-            self._picture_id = self._board.draw(key, self._picture_id, self._picture(), text)
+            picture, legend = self._picture()
+            key, text = f"{self._flow}-grid", redact(f"{legend} · {self._subject}")
+            self._picture_id = self._board.draw(key, self._picture_id, picture, text)
         self._drawn = time.monotonic()
 
     @contextmanager
@@ -199,9 +201,9 @@ class FlowListener:
             self._complained = True
 
 
-def show_markdown(key: str, text: str) -> None:
+def show_markdown(key: str, text: str, description: str) -> None:
     """Show a text, if the server takes it."""
-    _attempt(key, lambda: create_markdown_artifact(redact(text), key=key))
+    _attempt(key, lambda: create_markdown_artifact(redact(text), key=key, description=redact(description)))
 
 
 def show_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
@@ -210,9 +212,20 @@ def show_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
 
 
 def show_link(key: str, place: str, text: str) -> None:
-    """Show a link to a file or an object, if the server takes it."""
-    link = place if "://" in place else Path(place).absolute().as_uri()
-    _attempt(key, lambda: create_link_artifact(redact(link), link_text=text, key=key, description=redact(place)))
+    """Show where a file or an object is, if the server takes it: as a link, where a browser can follow one.
+
+    Args:
+        key: of the artifact.
+        place: path, or address of an object.
+        text: what is there.
+    """
+    link = link_to(place)
+    if link is not None:
+        _attempt(
+            key, lambda: create_link_artifact(redact(link), link_text=text, key=key, description=redact(place))
+        )
+    else:
+        show_markdown(key, f"{text}:\n\n```\n{place}\n```", place)
 
 
 def _attempt(key: str, create: Callable[[], object]) -> None:

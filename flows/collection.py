@@ -12,6 +12,7 @@ from prefect.deployments import run_deployment
 
 from flows.artifacts import FlowListener, show_table
 from flows.ingest import ingest_flow
+from flows.naming import name_of, run_name
 from flows.redact import redacted
 from flows.segment import segment_flow
 from pipeline import errors
@@ -27,7 +28,7 @@ SHOWN = 1000
 _ORDER = ("failed", "partial", "busy", "waiting", "sealed", "unchanged")
 
 
-@flow(name="collection")
+@flow(name="collection", flow_run_name=run_name, persist_result=False, result_serializer="json")
 @redacted
 def collection_flow(
     job: CollectionJob, deployment: str | None = None, with_reports: bool = True
@@ -35,7 +36,7 @@ def collection_flow(
     """Segment every volume of an archive that is new or has changed. A volume that fails never stops the others.
 
     Args:
-        job: the settings.
+        job: `input`, `output` and `model` are needed; the settings are those of ``overtile collection``.
         deployment: of the flow `segment`, as segment/segment, to run each volume with: on other workers, as many at
             a time as `concurrency` and the deployment's own limit allow; by default in this flow run's process.
         with_reports: make the page of each run, report.html.
@@ -67,11 +68,9 @@ def by_subflow(with_report: bool) -> Work:
     """Return what does a volume as a flow run below this one, in this process."""
 
     def work(task: VolumeTask) -> Mapping[str, Any]:
-        name = task.job.output.rpartition("/")[2]
         if task.ingest is not None:
-            ingest_flow.with_options(flow_run_name=f"ingest {name}")(task.ingest)
-        named = segment_flow.with_options(flow_run_name=f"segment {name}")
-        return named(task.job, stale=task.stale, with_report=with_report)
+            ingest_flow(task.ingest)
+        return segment_flow(task.job, stale=task.stale, with_report=with_report)
 
     return work
 
@@ -80,11 +79,10 @@ def by_deployment(deployment: str, with_report: bool) -> Work:
     """Return what does a volume as a run of a deployment, and waits for it."""
 
     def work(task: VolumeTask) -> Mapping[str, Any]:
-        name = task.job.output.rpartition("/")[2]
         if task.ingest is not None:
-            ingest_flow.with_options(flow_run_name=f"ingest {name}")(task.ingest)
+            ingest_flow(task.ingest)
         parameters = {"job": task.job.model_dump(mode="json"), "stale": task.stale, "with_report": with_report}
-        run = run_deployment(deployment, parameters=parameters, flow_run_name=f"segment {name}")
+        run = run_deployment(deployment, parameters=parameters, flow_run_name=name_of("segment", parameters))
         assert isinstance(run, FlowRun)  # no coroutine: the flows are synchronous
         if run.state is None or not run.state.is_completed():
             raise failure(f"{run.state.name}: {run.state.message}" if run.state else "the run has no state")

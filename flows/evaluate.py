@@ -9,19 +9,20 @@ from prefect.cache_policies import NO_CACHE
 
 import pipeline
 from flows.artifacts import FlowListener, show_table
+from flows.naming import run_name
 from flows.redact import redacted
 from flows.texts import class_rows
 from pipeline.config import EvaluateJob
 from pipeline.jobs.listener import Listener
 
 
-@flow(name="evaluate")
+@flow(name="evaluate", flow_run_name=run_name, persist_result=False, result_serializer="json")
 @redacted
 def evaluate_flow(job: EvaluateJob) -> dict[str, Any]:
     """Measure a prediction against a target of the same shape.
 
     Args:
-        job: the settings.
+        job: `prediction` and `target` are needed; the settings are those of ``overtile evaluate``.
 
     Returns:
         What ``overtile evaluate --json`` prints.

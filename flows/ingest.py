@@ -9,19 +9,20 @@ from prefect.cache_policies import NO_CACHE
 
 import pipeline
 from flows.artifacts import FlowListener, show_markdown
+from flows.naming import run_name
 from flows.redact import redacted
 from flows.texts import facts
 from pipeline.config import IngestJob
 from pipeline.jobs.listener import Listener
 
 
-@flow(name="ingest")
+@flow(name="ingest", flow_run_name=run_name, persist_result=False, result_serializer="json")
 @redacted
 def ingest_flow(job: IngestJob) -> dict[str, Any]:
     """Bring an image into OME-Zarr. After an interruption, running it again goes on.
 
     Args:
-        job: the settings.
+        job: `source` and `output` are needed; the settings are those of ``overtile ingest``.
 
     Returns:
         What ``overtile ingest --json`` prints.
@@ -30,7 +31,7 @@ def ingest_flow(job: IngestJob) -> dict[str, Any]:
         found = ingest(job, listener)
         shown = ("axes", "shape", "dtype", "voxel_size", "unit", "classes", "bytes")
         did = {"MB/s": found["ingest"]["mb_per_s"], "seconds": found["ingest"]["seconds"]}
-        show_markdown("ingest-volume", facts(job.output, {name: found[name] for name in shown} | did))
+        show_markdown("ingest-volume", facts(job.output, {name: found[name] for name in shown} | did), job.output)
     return found
 
 

@@ -6,12 +6,12 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 import pipeline
-from flows.artifacts import show_markdown
+from flows.artifacts import show_link
+from flows.naming import run_name
 from flows.redact import redacted
-from flows.texts import facts
 
 
-@flow(name="report")
+@flow(name="report", flow_run_name=run_name, persist_result=False, result_serializer="json")
 @redacted
 def report_flow(output: str, target: str | None = None, metrics: str | None = None, out: str | None = None) -> str:
     """Make one self-contained HTML page of a run.
@@ -26,7 +26,7 @@ def report_flow(output: str, target: str | None = None, metrics: str | None = No
         Path of the page.
     """
     page = report(output, target, metrics, out)
-    show_markdown("report-page", facts(output, {"report": page}))
+    show_link("report-page", page, "The report")
     return page
 
 

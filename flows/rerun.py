@@ -7,13 +7,16 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
+from flows.naming import run_name
 from flows.redact import redacted
 from flows.segment import RUNNER, Regions, carry_out
 from flows.session import Session
 from pipeline.jobs.segment import recorded_job
 
 
-@flow(name="rerun-failed", task_runner=RUNNER)
+@flow(
+    name="rerun-failed", task_runner=RUNNER, flow_run_name=run_name, persist_result=False, result_serializer="json"
+)
 @redacted
 def rerun_failed_flow(
     output: str,

@@ -10,6 +10,7 @@ from prefect.futures import wait
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
+from flows.naming import run_name
 from flows.redact import redacted
 from flows.session import MOST_REGIONS, REGIONS_AT_ONCE, Session
 from pipeline.config import SegmentJob
@@ -18,7 +19,7 @@ RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=REGIONS_AT_ONCE)
 Regions = Annotated[int, Field(ge=1, le=MOST_REGIONS)]
 
 
-@flow(name="segment", task_runner=RUNNER)
+@flow(name="segment", task_runner=RUNNER, flow_run_name=run_name, persist_result=False, result_serializer="json")
 @redacted
 def segment_flow(
     job: SegmentJob, regions: Regions | None = None, stale: bool = False, with_report: bool = True
@@ -26,7 +27,7 @@ def segment_flow(
     """Segment a volume. Run it again, or retry it, to go on: only what the ledger lacks is done.
 
     Args:
-        job: the settings.
+        job: `input`, `output` and `model` are needed; the settings are those of ``overtile segment``.
         regions: into how many regions (task runs) the chunks are split; by default so many that each one is at
             least half a minute of work, at most 256. The result does not depend on it.
         stale: compute chunks again, in place, that were made from an input or a model that has changed since;

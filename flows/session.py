@@ -18,7 +18,7 @@ from pipeline.errors import FailedChunksError, InputError, OvertileError, RunBus
 from pipeline.jobs.planning import REPLACEABLE, plan
 from pipeline.jobs.reporting import report
 from pipeline.jobs.segmentation import Segmentation
-from pipeline.reporting.overview import overview
+from pipeline.reporting.overview import legend, overview
 from pipeline.run.dispatch import Dispatcher
 from pipeline.run.folder import RunFolder
 from pipeline.run.status import status
@@ -130,7 +130,8 @@ class Session:
         found = self.status()
         told = {name: found[name] for name in ("total", "skipped", "skipped_share")}
         said = {name: found["mask"][name] for name in ("kind", "method", "reason", "foreground")}
-        show_markdown("segment-mask", facts(self._job.output, said | told))
+        skipped = f"{told['skipped']:,} of {told['total']:,} chunks are skipped · {self._job.output}"
+        show_markdown("segment-mask", facts(self._job.output, said | told), skipped)
         return said | told
 
     def lacking(self) -> list[int]:
@@ -146,13 +147,17 @@ class Session:
         with gpu_slot(made.device), self._run.workers(callers=callers) as self._dispatcher:
             self._listener.follow(
                 voxels=made.region.size / len(made.grid),
-                picture=lambda: overview(self._run.ledger.states(), made.grid.counts),
+                picture=self._picture,
             )
             try:
                 yield
             except BaseException:
                 self._interrupted = True
                 raise
+
+    def _picture(self) -> tuple[str, str]:
+        states = self._run.ledger.states()
+        return overview(states, self._run.plan.grid.counts), legend(states)
 
     def predict(self, region: int) -> None:
         """Process what a region lacks.
@@ -192,7 +197,7 @@ class Session:
         try:
             self._run.check_complete()
         except FailedChunksError:
-            show_failures(self.status())
+            show_failures(self.status(), self._job.input)
             raise
 
     def verify(self) -> dict[str, Any]:
@@ -222,7 +227,7 @@ class Session:
         try:
             self._run.conclude()
         except FailedChunksError:
-            show_failures(self.status())
+            show_failures(self.status(), self._job.input)
             raise
 
     def report(self) -> None:
@@ -232,7 +237,7 @@ class Session:
         except Exception as error:  # whatever it is, the result is sealed
             log.warning("the report cannot be made (%s: %s)", type(error).__name__, error)
         else:
-            show_link("segment-report", page, "report.html")
+            show_link("segment-report", page, "The report")
 
     def _found_out(self) -> dict[str, Any]:
         """Return the run's status; nothing where there is no run."""

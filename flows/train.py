@@ -10,19 +10,20 @@ from prefect.cache_policies import NO_CACHE
 import pipeline
 from flows.artifacts import FlowListener, show_markdown
 from flows.limits import gpu_slot
+from flows.naming import run_name
 from flows.redact import redacted
 from flows.texts import facts
 from pipeline.config import TrainJob
 from pipeline.jobs.listener import Listener
 
 
-@flow(name="train")
+@flow(name="train", flow_run_name=run_name, persist_result=False, result_serializer="json")
 @redacted
 def train_flow(job: TrainJob) -> dict[str, Any]:
     """Train a U-Net. Nothing is written before the end, so running it again begins anew.
 
     Args:
-        job: the settings.
+        job: `pairs`, `output`, `architecture` and `classes` are needed; the settings are those of ``overtile train``.
 
     Returns:
         What the checkpoint's ``NAME.metrics.json`` holds.
@@ -32,7 +33,7 @@ def train_flow(job: TrainJob) -> dict[str, Any]:
         shown = {name: found[name] for name in ("digest", "steps", "patches", "seconds", "loss")}
         measured = found["validation"] or {}
         quality = {f"validation {name}": measured.get(name) for name in ("mean_iou", "mean_dice")}
-        show_markdown("train-checkpoint", facts(job.output, shown | quality))
+        show_markdown("train-checkpoint", facts(job.output, shown | quality), job.output)
     return found
 
 

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 import pipeline
 from flows.artifacts import FlowListener, show_markdown
+from flows.naming import run_name
 from flows.redact import redacted
 from flows.texts import facts
 from pipeline.errors import DamageError
@@ -18,7 +19,7 @@ SHOWN = 20
 """Keys of each kind that are shown."""
 
 
-@flow(name="verify")
+@flow(name="verify", flow_run_name=run_name, persist_result=False, result_serializer="json")
 @redacted
 def verify_flow(output: str, repair: bool = False) -> dict[str, Any]:
     """Compare every stored byte of a result with its run's ledger, and decode it. Fails where there is damage.
@@ -34,7 +35,8 @@ def verify_flow(output: str, repair: bool = False) -> dict[str, Any]:
         found = verify(output, repair, listener)
         lists = {name: found[name][:SHOWN] or None for name in ("missing", "damaged", "foreign", "leftovers")}
         shown = {name: found[name] for name in ("ok", "checked", "incomplete", "root", "sealed_root")}
-        show_markdown("verify-found", facts(output, shown | lists))
+        said = "as recorded" if found["ok"] else "damaged"
+        show_markdown("verify-found", facts(output, shown | lists), f"{said} · {output}")
     check(output, found, repaired=repair)
     return found
 

@@ -1,4 +1,4 @@
-"""The chunks of a run by their states, as a small picture of where failures are, however many chunks there are."""
+"""The chunks of a run by their states: a small picture of where failures are, however many, and its legend."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ CELLS, PIXELS = 2**14, 512
 
 _RANK = (SKIPPED, DONE, PENDING, FAILED)
 """Of the chunks that share a cell, the state that stands last here is shown."""
+
+
+HUES = {"done": "blue", "failed": "orange", "pending": "grey", "skipped": "yellow"}
+"""What people call the colours of :data:`pipeline.reporting.pictures.STATE_COLOURS`."""
+
+
+def legend(states: npt.NDArray[np.uint8]) -> str:
+    """Return how many chunks are in each state, and its colour; states that no chunk is in are left out.
+
+    Args:
+        states: of each chunk, its place in :data:`pipeline.run.records.STATES`.
+    """
+    counts = dict(zip(STATES, np.bincount(states, minlength=len(STATES)).tolist(), strict=True))
+    return ", ".join(f"{counts[state]:,} {state} ({hue})" for state, hue in HUES.items() if counts[state])
 
 
 def overview(states: npt.NDArray[np.uint8], counts: tuple[int, ...]) -> str:

@@ -1,9 +1,8 @@
-import json
 import shlex
 
 import pytest
 
-from flows.failures import rerun_text
+from flows.failures import failure_rows, rerun_text
 from flows.session import MOST_REGIONS, region_count
 from flows.texts import class_rows, facts
 
@@ -62,8 +61,21 @@ def test_the_commands_that_try_again_can_be_pasted(tmp_path, monkeypatch):
     text = rerun_text({"failed": 1234, "total": 10**6, "output": "a b.zarr"}, "1-2-3")
     assert f"overtile rerun '{tmp_path}/a b.zarr'" in text
     assert "prefect flow-run retry 1-2-3" in text
-    command = next(line for line in text.splitlines() if line.startswith("prefect deployment run"))
-    words = shlex.split(command)
-    assert words[3] == "rerun-failed/rerun-failed"
-    assert json.loads(words[5]) == {"output": f"{tmp_path}/a b.zarr"}
+    command = text[text.index("prefect deployment run") :].partition("\n```")[0]
+    words = shlex.split(command.replace("\\\n", ""))
+    assert words[3:] == ["rerun-failed/rerun-failed", "--param", f"output={tmp_path}/a b.zarr"]
     assert "1,234 of 1,000,000 chunks failed" in text
+
+
+def test_rows_of_failed_chunks_say_what_happened_before_what_is_the_same_in_all():
+    each = {"chunk": 9, "position": "1/2", "attempts": 3, "error": "/data/in.zarr: voxels 0:9 are missing"}
+    found = {"failed": 1, "total": 10, "output": "/data/a b.zarr", "failures": [each]}
+    (row,) = failure_rows(found, "/data/in.zarr")
+    assert row == {
+        "position": "1/2",
+        "attempts": 3,
+        "error": "voxels 0:9 are missing",
+        "rerun": "overtile rerun '/data/a b.zarr' --chunks 1/2",
+        "chunk": 9,
+    }
+    assert next(iter(row)) == "position"

@@ -79,7 +79,7 @@ def test_speed_and_time_left_are_told_and_count_from_where_the_work_began(monkey
     with FlowListener("segment", "s3://me:c4n4ry@b/out.zarr", board=bars, interval=NEVER) as listener:
         listener.phase("predict", 1000, "chunks")
         listener.progress(400)
-        listener.follow(voxels=1e6, picture=lambda: "data:image/png;base64,")
+        listener.follow(voxels=1e6, picture=lambda: ("data:image/png;base64,", ""))
         clock[0] = 10.0
         listener.progress(480, 20)
     text = "480 of 1,000 chunks, 20 failed · 10 chunks/s, 10 M voxel/s · 50 s left · s3://***@b/out.zarr"
@@ -90,12 +90,12 @@ def test_a_picture_is_drawn_at_the_beginning_and_at_the_end_in_the_same_place():
     bars, drawn = Bars(), []
     with FlowListener("segment", "o", board=bars, interval=0.0) as listener:
         listener.phase("predict", 3, "chunks")
-        listener.follow(voxels=1, picture=lambda: drawn.append(1) or f"picture {len(drawn)}")
+        listener.follow(voxels=1, picture=lambda: drawn.append(1) or (f"picture {len(drawn)}", "3 done"))
         for done in (1, 2, 3):
             listener.progress(done)
             wait_until(lambda: "segment-grid" in bars.shown)
-    first = (None, "picture 1", "chunks by state · o")
-    assert bars.shown["segment-grid"] == [first, (uuid.UUID(int=1), "picture 2", "chunks by state · o")]
+    first = (None, "picture 1", "3 done · o")
+    assert bars.shown["segment-grid"] == [first, (uuid.UUID(int=1), "picture 2", "3 done · o")]
 
 
 def test_a_picture_that_cannot_be_drawn_is_no_error(caplog):
@@ -167,7 +167,7 @@ def test_notes_are_logged(caplog):
 @pytest.mark.parametrize(
     "show",
     [
-        lambda key: show_markdown(key, "text"),
+        lambda key: show_markdown(key, "text", "what it is"),
         lambda key: show_table(key, [{"a": 1}], "a table"),
         lambda key: show_link(key, "page.html", "a page"),
     ],

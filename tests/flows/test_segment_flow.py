@@ -93,6 +93,7 @@ def test_a_run_is_sealed_and_its_task_runs_are_phases_and_regions(job, client):
     assert f"{job.output}.run/report.html" in shown["segment-report"].data
     assert Path(f"{job.output}.run/report.html").exists()
     assert shown["segment-predict"].description.startswith("36 of 36 chunks")
+    assert shown["segment-grid"].description == f"36 done (blue) · {job.output}"
 
     again = segment_flow(job, regions=3, return_state=True)
     assert again.is_completed()
@@ -108,6 +109,9 @@ def test_a_failed_chunk_fails_its_region_and_the_run_and_is_all_that_is_done_aga
     with pytest.raises(FailedChunksError, match="4 of 36 chunks failed, 0 are pending"):
         state.result()
     assert "4 of 36 chunks failed" in state.message
+    recorded = client.read_flow_run(state.state_details.flow_run_id)
+    assert recorded.name == "segment out.zarr"
+    assert recorded.state.data.serializer.type == "json", "what a server keeps of a failure is no pickle"
 
     assert task_runs(client, state, 5) == {
         "plan": "Completed",
@@ -120,11 +124,11 @@ def test_a_failed_chunk_fails_its_region_and_the_run_and_is_all_that_is_done_aga
     assert shown["segment-predict"].data == pytest.approx(100 * 32 / 36)
     assert "4 failed" in shown["segment-predict"].description
     table = shown["segment-failed-chunks"].data
-    assert '"position": "0/0", "attempts": 1' in table
+    assert '"position": "0/0", "attempts": 1, "error": "1 stored chunk(s) below' in table
     assert "are missing" in table
     assert f"overtile rerun {job.output} --chunks 0/0" in table
     assert f"overtile rerun {job.output}" in shown["segment-rerun"].data
-    assert "prefect deployment run rerun-failed/rerun-failed --params" in shown["segment-rerun"].data
+    assert "prefect deployment run rerun-failed/rerun-failed" in shown["segment-rerun"].data
     assert str(state.state_details.flow_run_id) in shown["segment-rerun"].data
     wait_until(lambda: any("chunk 0/0, attempt 1 failed" in line for line in log_lines(client, state)))
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.reporting.overview import overview
+from pipeline.reporting.overview import HUES, legend, overview
 from pipeline.reporting.pictures import STATE_COLOURS
 from pipeline.run.records import STATES
 
@@ -39,3 +39,9 @@ def test_noise_of_a_million_chunks_stays_small():
 def test_few_chunks_are_all_shown(states):
     seen = colours(picture(states, (len(states), 1))[0])
     assert {STATE_COLOURS[STATES[code]] for code in states} <= seen
+
+
+def test_the_legend_counts_the_states_that_there_are():
+    states = np.array([STATES.index(name) for name in ["done"] * 1200 + ["failed"]], np.uint8)
+    assert legend(states) == "1,200 done (blue), 1 failed (orange)"
+    assert set(HUES) == set(STATE_COLOURS)
