@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.config import (
+        AggregateJob,
         CheckJob,
         CollectionJob,
         ConvertJob,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         TrainJob,
     )
     from pipeline.errors import OvertileError
+    from pipeline.jobs.aggregation import aggregate
     from pipeline.jobs.check import check_model
     from pipeline.jobs.collection import collect
     from pipeline.jobs.convert import convert
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from pipeline.run.verify import verify
 
 _HOMES = {
+    "AggregateJob": "pipeline.config",
     "CheckJob": "pipeline.config",
     "CollectionJob": "pipeline.config",
     "ConvertJob": "pipeline.config",
@@ -49,6 +52,7 @@ _HOMES = {
     "Pair": "pipeline.config",
     "SegmentJob": "pipeline.config",
     "TrainJob": "pipeline.config",
+    "aggregate": "pipeline.jobs.aggregation",
     "check_model": "pipeline.jobs.check",
     "collect": "pipeline.jobs.collection",
     "convert": "pipeline.jobs.convert",
@@ -68,6 +72,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AggregateJob",
     "CheckJob",
     "CollectionJob",
     "ConvertJob",
@@ -78,6 +83,7 @@ __all__ = [
     "Pair",
     "SegmentJob",
     "TrainJob",
+    "aggregate",
     "check_model",
     "collect",
     "convert",

@@ -15,6 +15,7 @@
     │   └── NonFiniteError            NaN or infinity: in the input, or from the network
     ├── FailedChunksError          3  the run finished, but some chunks failed
     ├── FailedVolumesError         3  the collection was gone through, but some volumes failed
+    ├── MetricDroppedError         3  a metric is below its bound or has dropped
     ├── DamageError                4  verification found damage
     ├── StoreError                 1  an object store does not answer; trying again may help
     └── EnvironmentFaultError      1  disk full, no permission ...: stopped, resumable
@@ -88,6 +89,12 @@ class FailedChunksError(OvertileError):
 
 class FailedVolumesError(OvertileError):
     """Every volume of a collection was looked at, but some failed; they are listed."""
+
+    exit_code = 3
+
+
+class MetricDroppedError(OvertileError):
+    """All was measured and written, but a metric is below its bound, or has dropped; they are listed."""
 
     exit_code = 3
 

@@ -43,9 +43,9 @@ def test_planning_imports_no_torch():
 
 def test_public_names():
     assert sorted(pipeline.__all__) == [
-        "CheckJob", "CollectionJob", "ConvertJob", "EvaluateJob", "ExportJob", "IngestJob", "OvertileError", "Pair",
-        "SegmentJob",
-        "TrainJob", "check_model", "collect", "convert", "evaluate", "export", "info", "ingest", "plan", "repair",
+        "AggregateJob", "CheckJob", "CollectionJob", "ConvertJob", "EvaluateJob", "ExportJob", "IngestJob",
+        "OvertileError", "Pair", "SegmentJob", "TrainJob",
+        "aggregate", "check_model", "collect", "convert", "evaluate", "export", "info", "ingest", "plan", "repair",
         "replay", "report", "rerun", "segment", "status", "train", "verify",
     ]  # fmt: skip
     assert all(getattr(pipeline, name) is not None for name in pipeline.__all__)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 import pipeline
 from pipeline.cli.options import TerminalListener, job_command, print_json
-from pipeline.cli.texts import table
+from pipeline.cli.texts import columns, table
 from pipeline.config import EvaluateJob
 
 _SHOWN = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall"}
@@ -49,7 +48,7 @@ def _text(found: dict[str, Any], out: str | None) -> str:
         facts.append(("worst", f"chunk {worst['position']} ({worst['core']}): {worst['wrong']:,} voxels wrong"))
     if out is not None:
         facts.append(("written", f"{out}/metrics.json, {out}/statistics.parquet"))
-    return "\n".join([*_columns([head, *rows, mean]), "", table(facts)])
+    return "\n".join([*columns([head, *rows, mean]), "", table(facts)])
 
 
 def _ratios(values: dict[str, Any]) -> list[str]:
@@ -58,14 +57,3 @@ def _ratios(values: dict[str, Any]) -> list[str]:
 
 def _number(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.4f}"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align the first column to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [f"{row[0]:<{widths[0]}}", *(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for row in rows
-    ]

@@ -28,6 +28,7 @@ ORDER = (
     "rerun",
     "verify",
     "evaluate",
+    "aggregate",
     "export",
     "report",
     "train",

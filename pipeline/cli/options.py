@@ -44,11 +44,10 @@ def job_command(
 
     def decorate(function: Callable[[AnyJob, bool], None]) -> click.Command:
         def callback(config: str | None, json: bool = False, **options: Any) -> None:
-            function(load_job(model, options, config), json)
+            given = {name: None if value == () else value for name, value in options.items()}
+            function(load_job(model, given, config), json)
 
-        parameters: list[click.Parameter] = [
-            click.Argument([name], required=False, metavar=name.upper()) for name in arguments
-        ]
+        parameters: list[click.Parameter] = [_argument(name, model.model_fields[name]) for name in arguments]
         fields = ((n, model.model_fields[n]) for n in model.ordered() if n not in arguments)
         parameters += [_option(name, field) for name, field in fields if _is_simple(field)]
         parameters.append(
@@ -61,6 +60,13 @@ def job_command(
         return click.Command(name, callback=callback, params=parameters, help=text)
 
     return decorate
+
+
+def _argument(name: str, field: FieldInfo) -> click.Argument:
+    """Return the argument of one field; of a list, as many as there are."""
+    several = get_origin(_inner(field)) is tuple
+    metavar = f"{name.upper()}..." if several else name.upper()
+    return click.Argument([name], required=False, nargs=-1 if several else 1, metavar=metavar)
 
 
 def _option(name: str, field: FieldInfo) -> click.Option:
@@ -76,7 +82,7 @@ def _option(name: str, field: FieldInfo) -> click.Option:
             is_flag=False,
             flag_value=extra["flag"],
             metavar=_metavar(field),
-            help=_help(field),
+            help=f"{_help(field)}; {flag} alone means {extra['flag']}",
         )
     return click.Option([flag], default=None, metavar=_metavar(field), help=_help(field))
 

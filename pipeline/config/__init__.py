@@ -4,6 +4,7 @@ A job is loose at the edge (``"2048,2048"``, ``"4GiB"``, ``"0:1000,500:2500"``) 
 and every key that it does not know is refused with the nearest one that it does.
 """
 
+from pipeline.config.aggregate import AggregateJob
 from pipeline.config.collection import CollectionJob
 from pipeline.config.export import ExportJob
 from pipeline.config.load import explain, load_job
@@ -15,6 +16,7 @@ from pipeline.config.values import Job
 from pipeline.config.volumes import EvaluateJob, InfoJob, IngestJob
 
 __all__ = [
+    "AggregateJob",
     "Augmentation",
     "CheckJob",
     "CollectionJob",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from pipeline.reporting import card, facts, words
 from pipeline.reporting.album import Album, make_album
 from pipeline.reporting.measured import Measured, check_metrics
+from pipeline.reporting.page import template
 from pipeline.reporting.pictures import ERROR_COLOURS, STATE_COLOURS, class_colours, data_uri, grid_picture
 from pipeline.reporting.recorded import Recorded, read_run
 from pipeline.reporting.views import open_view
@@ -50,23 +49,9 @@ def make_report(output: str, *, report: str, target: str | None, metrics: Mappin
         worst=measured.worst_core(run.grid.shape) if measured and view else None,
     )
     folder, _, name = absolute(report).rpartition("/")
-    page = _template().render(**_content(run, album, measured), target=target)
+    page = template("report.html.j2", "report.css").render(**_content(run, album, measured), target=target)
     open_place(folder).put(name, page.encode())
     return report
-
-
-def _template() -> jinja2.Template:
-    """Return the page's template; every value that it puts in is escaped."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"whole": words.whole, "ratio": words.ratio, "percent": words.percent}
-    environment.globals["css"] = _resource("report.css")
-    return environment.from_string(_resource("report.html.j2"))
-
-
-def _resource(name: str) -> str:
-    return (importlib.resources.files("pipeline.reporting") / name).read_text("utf-8")
 
 
 def _content(run: Recorded, album: Album, measured: Measured | None) -> dict[str, Any]:
