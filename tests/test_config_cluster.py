@@ -54,12 +54,12 @@ def test_a_kind_alone_stands_for_its_defaults(kind, model):
             directives=("--constraint=a100",), prologue=("module purge", "module load cuda"),
         )),
         ("kubernetes.yaml", KubernetesCluster(
-            image="registry.example.org/overtile:0.1.0", namespace="overtile", workers=WorkerRange(min=0, max=16),
+            image="registry.example.org/overtile:cpu", namespace="overtile", workers=WorkerRange(min=0, max=16),
             cores=4, memory=16 * GIB, tls_secret="overtile-tls", credentials=("object-store",),
             claims={"images": "/data"},
         )),
         ("kubernetes-gpu.yaml", KubernetesCluster(
-            image="registry.example.org/overtile:0.1.0-cuda", namespace="overtile", workers=WorkerRange(min=0, max=8),
+            image="registry.example.org/overtile:cuda", namespace="overtile", workers=WorkerRange(min=0, max=8),
             cores=8, memory=48 * GIB, gpu=True, credentials=("object-store",),
             nodes={"nvidia.com/gpu.present": "true"},
         )),

@@ -96,7 +96,7 @@ class KubernetesCluster(Workers):
     """Workers as pods, started by the Dask operator of a Kubernetes cluster."""
 
     kind: Literal["kubernetes"] = "kubernetes"
-    image: Word = Field("overtile:latest", description="container image of scheduler and workers")
+    image: Word = Field("overtile:cpu", description="container image of scheduler and workers")
     namespace: Name = Field("default", description="where the pods are")
     tls_secret: Name | None = Field(
         "overtile-tls", description="Secret with the files of `overtile certs`; null for a plain cluster"

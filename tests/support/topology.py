@@ -94,7 +94,11 @@ class Topology:
             if condition == "service_completed_successfully":
                 assert running.wait(PATIENCE) == 0, f"{name}: {self.log(name, number).read_text()}"
             else:
-                wait_until(lambda r=running, n=number: r.poll() is not None or self.is_well(name, n), PATIENCE, every=0.5)
+
+                def known(running: subprocess.Popen[bytes] = running, number: int = number) -> bool:
+                    return running.poll() is not None or self.is_well(name, number)
+
+                wait_until(known, PATIENCE, every=0.5)
                 assert running.poll() is None, f"{name} has ended: {self.log(name, number).read_text()}"
 
     def is_well(self, name: str, number: int = 0) -> bool:

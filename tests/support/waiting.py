@@ -11,7 +11,7 @@ Found = TypeVar("Found")
 
 
 def wait_until(condition: Callable[[], Found], seconds: float = 30.0, *, every: float = 0.02) -> Found:
-    """Return the first true value that ``condition``, asked ``every`` so many seconds, gives; fail after ``seconds``."""
+    """Return the first true value that ``condition`` gives, asked every so many seconds; fail after ``seconds``."""
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while not (found := condition()):
         assert time.monotonic() < deadline, f"still not so after {seconds} s: {condition}"
