@@ -60,14 +60,27 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
 @contextmanager
 def tls_scheduler(folder: Path, tls: Path) -> Iterator[str]:
     """Have a scheduler that speaks TLS only, on loopback; gives its address."""
+    process, address = start_tls_scheduler(folder, tls)
+    with ended(process):
+        yield address
+
+
+def start_tls_scheduler(folder: Path, tls: Path, port: int = 0) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a scheduler that speaks TLS only, on loopback; returns it and its address once it listens."""
     told = folder / "scheduler.json"
+    told.unlink(missing_ok=True)
     command = dask(
-        "scheduler", "--host", "tls://127.0.0.1:0", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"
+        "scheduler", "--host", f"tls://127.0.0.1:{port}", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"
     )
     command += ["--scheduler-file", str(told), *flags(tls, "scheduler")]
-    with ended(spawn(command, folder)):
+    process = spawn(command, folder)
+    try:
         wait_until(lambda: told.exists() and told.read_text().endswith("}"), 60)
-        yield json.loads(told.read_text())["address"]
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process, str(json.loads(told.read_text())["address"])
 
 
 def tls_worker(address: str, folder: Path, tls: Path) -> subprocess.Popen[bytes]:

@@ -35,25 +35,49 @@ class Server:
         assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a command of Prefect's; what it prints goes to a file in the home."""
+        with (self.home / f"{arguments[0]}.log").open("ab") as log:
+            command = [PREFECT, "--no-prompt", *arguments]
+            return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=self.home)
+
     @contextmanager
     def process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Have a command of Prefect's run beside the block; what it prints goes to a file in the home."""
-        with (self.home / f"{arguments[0]}.log").open("ab") as log:
-            running = subprocess.Popen(
-                [PREFECT, "--no-prompt", *arguments], env=self.environment, stdout=log, stderr=log, cwd=self.home
-            )
-            try:
-                yield running
-            finally:
-                end(running)
+        """Have a command of Prefect's run beside the block."""
+        running = self.spawn(*arguments)
+        try:
+            yield running
+        finally:
+            end(running)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the server, a second time in the same home and on the same port too, and wait until it is well."""
+        port = self.url.split(":")[2].removesuffix("/api")
+        running = self.spawn("server", "start", "--host", "127.0.0.1", "--port", port)
+        try:
+            wait_until(lambda: running.poll() is not None or is_well(self.url), seconds=120)
+            assert running.poll() is None, (self.home / "server.log").read_text()
+        except BaseException:
+            end(running)
+            raise
+        return running
 
 
 @contextmanager
 def prefect_server(home: Path) -> Iterator[Server]:
     """Start a server, wait until it is well, and end it with the block."""
-    port = free_port()
+    server = new_server(home)
+    running = server.start()
+    try:
+        yield server
+    finally:
+        end(running)
+
+
+def new_server(home: Path) -> Server:
+    """Return a server that is not started yet, on a free port."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    url = f"http://127.0.0.1:{port}/api"
+    url = f"http://127.0.0.1:{free_port()}/api"
     settings = {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": url,
@@ -62,11 +86,7 @@ def prefect_server(home: Path) -> Iterator[Server]:
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3",
         "DO_NOT_TRACK": "1",
     }
-    server = Server(url, home, inherited | settings)
-    with server.process("server", "start", "--host", "127.0.0.1", "--port", str(port)) as running:
-        wait_until(lambda: running.poll() is not None or is_well(url), seconds=120)
-        assert running.poll() is None, (home / "server.log").read_text()
-        yield server
+    return Server(url, home, inherited | settings)
 
 
 def is_well(url: str) -> bool:
