@@ -176,3 +176,25 @@ def _without(box: Box, hole: Box) -> list[Box]:
 
 def _put(values: list[Any], axis: int, value: int) -> tuple[int, ...]:
     return tuple(value if i == axis else v for i, v in enumerate(values))
+
+
+def merged(boxes: Iterable[Box]) -> list[Box]:
+    """Return the same voxels as some disjoint boxes in fewer ones: neighbours that make a box become one."""
+    found = list(boxes)
+    for axis in reversed(range(found[0].ndim if found else 0)):
+        rows: dict[tuple[Any, ...], list[Box]] = {}
+        for box in found:
+            rows.setdefault(tuple(side for i, side in enumerate(box) if i != axis), []).append(box)
+        found = [joined for row in rows.values() for joined in _joined(row, axis)]
+    return sorted(found, key=lambda box: box.start)
+
+
+def _joined(row: list[Box], axis: int) -> list[Box]:
+    """Return boxes that differ along one axis alone, joined where one begins as the other ends."""
+    found: list[Box] = []
+    for box in sorted(row, key=lambda each: each.start[axis]):
+        if found and found[-1].stop[axis] == box.start[axis]:
+            found[-1] = Box(found[-1].start, box.stop)
+        else:
+            found.append(box)
+    return found

@@ -1,11 +1,21 @@
-"""Batches for the network: decoded, turned and normalised in a thread, a bounded number ahead of the steps."""
+"""Batches for the network: made in threads, in order, a bounded number ahead of the steps.
+
+::
+
+    threads        patch ─ change at random ─ cut ─ normalise ─┐
+                   patch ─ change at random ─ cut ─ normalise ─┴─▶ batch ──▶ queue, at most so many ──▶ the step
+                                                                                  how long the step waited is kept
+"""
 
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,55 +24,119 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from pipeline.model.checkpoint import Normalisation
 from pipeline.model.unet import UNet
-from pipeline.training.patches import PatchStream, Voxels
-
-Batch = tuple[Tensor, Tensor]
-"""Normalised images ``(N, C, *spatial)`` in float32, and class ids ``(N, *spatial)`` in int64."""
+from pipeline.training.patches import Patch, PatchStream
+from pipeline.training.targets import Voxels
 
 AHEAD = 3
-"""Batches that are made ahead of the one in use."""
+"""Batches that are made ahead of the one in use, at least; one more a thread beyond the second."""
+
+_CHANGES = 1
+"""Tells the random numbers of a patch's changes from those of its place."""
+
+
+class Batch(NamedTuple):
+    """What a step learns from.
+
+    Attributes:
+        images: normalised, ``(N, C, *input)`` in float32.
+        targets: class ids ``(N, *patch)`` in int64, :data:`pipeline.training.targets.IGNORE` where nothing is known.
+        weights: of the loss, ``(N, *patch)`` in float32; None where all voxels weigh the same.
+    """
+
+    images: Tensor
+    targets: Tensor
+    weights: Tensor | None
+
+
+Change = Callable[[Patch, np.random.Generator], Patch]
+"""A random change of a patch: a function of the patch and of the random numbers alone."""
 
 
 class Batches(IterableDataset[Batch]):
-    """The first patches of a stream, in order; each iteration makes them anew.
+    """Patches of a stream, in order; each iteration makes them anew, the same ones.
 
     Args:
         stream: where patches come from.
         normalisation: mean and standard deviation of each channel.
-        count: patches in all.
+        count: patches in all, counted from the stream's first.
         size: patches a batch; the last one may have fewer.
+        first: index of the first patch: of a training that goes on.
+        change: random change of patches, before they are normalised; None for none.
+        loaders: threads that make batches.
     """
 
-    def __init__(self, stream: PatchStream, normalisation: Normalisation, *, count: int, size: int) -> None:
+    def __init__(
+        self,
+        stream: PatchStream,
+        normalisation: Normalisation,
+        *,
+        count: int,
+        size: int,
+        first: int = 0,
+        change: Change | None = None,
+        loaders: int = 1,
+    ) -> None:
         super().__init__()
         self.layout = stream.layout
         self._stream = stream
-        self._edges = [*range(0, count, size), count]
+        self._edges = [*range(first, count, size), count]
+        self._change = change
+        self._loaders = loaders
         column = (-1,) + (1,) * len(stream.layout.patch)
         self._mean = np.array(normalisation.mean, np.float32).reshape(column)
         self._std = np.array(normalisation.std, np.float32).reshape(column)
+        self._lock = threading.Lock()
+        self._waited = 0.0
+
+    @property
+    def waited(self) -> float:
+        """Seconds that those who iterate waited for a batch; of all iterations. The first of each is not counted."""
+        with self._lock:
+            return self._waited
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches; the thread that makes them ends with the iterator."""
-        thread = ThreadPoolExecutor(1, "patches")
+        """Yield batches; the threads that make them end with the iterator."""
+        threads = ThreadPoolExecutor(self._loaders, "patches")
+        ahead = AHEAD + max(0, self._loaders - 2)
+        edges = itertools.pairwise(self._edges)
         pending: deque[Future[Batch]] = deque()
+        started = False
         try:
-            for first, last in itertools.pairwise(self._edges):
-                pending.append(thread.submit(self._batch, first, last))
-                if len(pending) > AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+            while True:
+                for first, last in itertools.islice(edges, ahead + 1 - len(pending)):
+                    pending.append(threads.submit(self._batch, first, last))
+                if not pending:
+                    return
+                yield self._next(pending.popleft(), counted=started)
+                started = True
         finally:
-            thread.shutdown(wait=True, cancel_futures=True)
+            threads.shutdown(wait=True, cancel_futures=True)
+
+    def _next(self, future: Future[Batch], *, counted: bool) -> Batch:
+        """Wait for a batch, and for how long."""
+        began = time.monotonic()
+        batch = future.result()
+        if counted:
+            with self._lock:
+                self._waited += time.monotonic() - began
+        return batch
 
     def _batch(self, first: int, last: int) -> Batch:
         """Make the batch of some patches; 2-D images are laid out channels last, which is faster."""
-        patches = [self._stream[index] for index in range(first, last)]
-        images = torch.from_numpy(np.stack([self._normalised(image) for image, _ in patches]))
+        patches = [self._patch(index) for index in range(first, last)]
+        images = torch.from_numpy(np.stack([self._normalised(patch.image) for patch in patches]))
         if images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        return images, torch.from_numpy(np.stack([target.astype(np.int64) for _, target in patches]))
+        targets = torch.from_numpy(np.stack([patch.target for patch in patches]).astype(np.int64, copy=False))
+        weights = [patch.weights for patch in patches if patch.weights is not None]
+        return Batch(images, targets, torch.from_numpy(np.stack(weights)) if weights else None)
+
+    def _patch(self, index: int) -> Patch:
+        """Make one patch, with random numbers of its own."""
+        patch = self._stream[index]
+        if self._change is not None:
+            patch = self._change(patch, np.random.default_rng((*self._stream.seed, index, _CHANGES)))
+        return self.layout.cut(patch)
 
     def _normalised(self, image: Voxels) -> Voxels:
         voxels = image.astype(np.float32)
@@ -84,7 +158,7 @@ def predictions(model: UNet, batches: Batches) -> Iterator[tuple[Voxels, Voxels]
         batches: laid out exactly (``PatchLayout.exact``) for class ids as in the whole volume.
     """
     device = next(model.parameters()).device
-    for images, targets in batches:
+    for images, targets, _ in batches:
         with torch.no_grad():
             logits = model(images.to(device))[:, :, *batches.layout.kept]
         # A sigmoid says foreground from the probability 0.5, which is a checkpoint's usual threshold.

@@ -16,19 +16,23 @@ from pipeline.training.pairs import OpenPair
 def measure_normalisation(pairs: Sequence[OpenPair], note: Callable[[str], None]) -> Normalisation:
     """Measure mean and standard deviation per channel over the training volumes, streamed box by box.
 
-    Up to 64 evenly spaced boxes of each volume count, all of it where that is enough: the result depends on the
-    volumes alone, neither on chance nor on what is held in memory. Sums are in float64, of the differences to the
-    first voxel, so that a small deviation around a large mean is not lost.
+    Up to 64 evenly spaced boxes of each volume count, all of it where that is enough, without what is held out and
+    its guard: the result depends on the volumes alone, neither on chance nor on what is held in memory. Sums are in
+    float64, of the differences to the first voxel, so that a small deviation around a large mean is not lost.
 
     Args:
         pairs: the training volumes, at least one, all with the same number of channels.
         note: told of a channel that is the same everywhere; its deviation of 0 is replaced by 1.
 
     Raises:
-        InputError: a volume holds NaN or infinity; the pair is named.
+        InputError: a volume holds NaN or infinity; the pair is named. All boxes that are looked at are held out.
     """
     boxes = _boxes(pairs)
-    first = next(boxes)
+    first = next(boxes, None)
+    if first is None:
+        raise InputError(
+            "all that would be looked at for the normalisation is held out; hold out less, or say `normalisation`"
+        )
     pivot = first.reshape(first.shape[0], -1)[:, 0].astype(np.float64)
     count, total, squares = _sums(first, pivot)
     for voxels in boxes:
@@ -44,7 +48,7 @@ def measure_normalisation(pairs: Sequence[OpenPair], note: Callable[[str], None]
 
 
 def _boxes(pairs: Sequence[OpenPair]) -> Iterator[npt.NDArray[Any]]:
-    """Yield the sampled voxels ``(c, [z,] y, x)`` of every volume; refuse what is not finite."""
+    """Yield the sampled voxels ``(c, ...)`` of every volume that may be learnt from; refuse what is not finite."""
     for pair in pairs:
         for box in pair.image.sampled_boxes():
             voxels = pair.image.shown(box)
@@ -53,7 +57,9 @@ def _boxes(pairs: Sequence[OpenPair]) -> Iterator[npt.NDArray[Any]]:
                     f"{pair.name}: the image holds NaN or infinity in voxels {box}; training cannot use them:"
                     " replace them by numbers"
                 )
-            yield voxels
+            used = ~pair.known.without.paint(box)
+            if used.any():
+                yield voxels if used.all() else voxels[:, used]
 
 
 def _sums(

@@ -10,7 +10,8 @@ An unpadded network needs the real voxels (or the mirror image, at the volume's 
 output, cropped, is exactly the patch. A padded one is trained on the plain patch, as everybody does.
 
 The stream of patches is a pure function of the seed and the patch's index: a run that is repeated, or goes on after
-a break, sees the same patches.
+a break, sees the same patches. The target is read as far as the network's input reaches, so that image and target can
+be changed alike; it is cut to the patch at the end.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ import numpy.typing as npt
 from pipeline.errors import InputError, ModelError
 from pipeline.geometry import Box, Turn
 from pipeline.model.architecture import UNetArchitecture
-from pipeline.training.pairs import OpenPair
-from pipeline.training.targets import ClassIds
+from pipeline.training.census import Counted, take_census
+from pipeline.training.pairs import OpenPair, check_finite
+from pipeline.training.sampling import Places
+from pipeline.training.targets import ClassIds, TargetRule
+from pipeline.training.truth import read_truth
 
 Voxels = npt.NDArray[Any]
 
@@ -135,30 +139,48 @@ class Draw:
 
 
 class PatchStream:
-    """An endless stream of patches, by index.
+    """An endless stream of patches, by index. Any number of threads may ask for patches at once.
+
+    Law: what is drawn, and what is known of it, is a function of the seed, the index and the pairs alone; it depends
+    neither on what is held in memory nor on what was drawn before. Nothing is known of voxels that the pairs' areas
+    leave out: what is held out and the guard around it may be in the image of a patch, never in its target.
 
     Args:
-        pairs: what is drawn from: a pair by its weight, then a place uniformly over its volume.
+        pairs: what is drawn from: a pair by its weight, then a known voxel, see :mod:`pipeline.training.sampling`. With
+            a census, or without: then it is taken now.
         layout: size of the patches, and what the network sees around them.
-        ids: what targets may hold; checked patch by patch.
+        rule: how class ids are made of what is stored; class ids alone for targets that store them.
         seed: the stream's number.
+        balance: share of the patches that hold a voxel of a class, every class as often as the others.
         augment: whether patches are flipped along every axis and, where they are square, turned in the plane.
 
     Raises:
-        InputError: a volume is smaller than the patch.
+        InputError: a volume is smaller than the patch; nothing is known of any; a target holds what is no class id.
     """
 
     def __init__(
-        self, pairs: Sequence[OpenPair], layout: PatchLayout, ids: ClassIds, *, seed: Sequence[int], augment: bool
+        self,
+        pairs: Sequence[OpenPair] | Sequence[Counted],
+        layout: PatchLayout,
+        rule: TargetRule | ClassIds,
+        *,
+        seed: Sequence[int],
+        balance: float = 0.0,
+        augment: bool = False,
     ) -> None:
-        for pair in pairs:
-            _check_room(pair, layout)
+        self.rule = TargetRule(rule) if isinstance(rule, ClassIds) else rule
+        bare = [each for each in pairs if isinstance(each, OpenPair)]
+        for pair in (each if isinstance(each, OpenPair) else each.pair for each in pairs):
+            check_room(pair, layout)
+        counted = take_census(bare, self.rule, layout.patch) if bare else []
+        counted += [each for each in pairs if isinstance(each, Counted)]
+        if not any(each.census.labelled for each in counted):
+            raise InputError("no voxel of any target is known, so there is nothing to draw patches from")
         self.layout = layout
-        self._pairs = pairs
-        self._ids = ids
-        self._seed = tuple(seed)
+        self.seed = tuple(seed)
+        self._pairs = [each.pair for each in counted]
+        self._places = Places(counted, self.rule, layout.patch, balance)
         self._augment = augment
-        self._shares = np.cumsum([pair.weight for pair in pairs])
 
     @property
     def distinct(self) -> int:
@@ -170,12 +192,9 @@ class PatchStream:
 
     def draw(self, index: int) -> Draw:
         """Return which patch has this index: a function of the seed and the index alone."""
-        random = np.random.default_rng((*self._seed, index))
-        number = int(np.searchsorted(self._shares, random.random() * self._shares[-1], side="right"))
-        pair = self._pairs[number]
-        room = zip(pair.shape, self._box_shape(pair), strict=True)
-        start = [int(random.integers(n - p + 1)) for n, p in room]
-        lattice = self.layout.lattice
+        random = np.random.default_rng((*self.seed, index))
+        number, voxels = self._places.draw(random)
+        start, lattice = list(voxels), self.layout.lattice
         lead = len(start) - len(self.layout.patch)
         start[lead:] = [a // lattice * lattice for a in start[lead:]]
         square = self.layout.patch[-1] == self.layout.patch[-2]
@@ -184,46 +203,37 @@ class PatchStream:
             bits = [False] * len(bits)
         return Draw(number, tuple(start), Turn(bits[0] and square, tuple(bits[1:])))
 
-    def read(self, draw: Draw) -> tuple[Voxels, Voxels]:
-        """Read a patch.
-
-        Returns:
-            The network's input ``(c, *spatial)`` in the image's dtype, and the patch of target ``(*spatial)``, both
-            turned alike; a slice of a stack without its z axis.
+    def read(self, draw: Draw) -> Patch:
+        """Read a patch; a slice of a stack comes without its z axis.
 
         Raises:
-            InputError: the target holds a value that is no class id.
+            InputError: the target holds a value that is no class id, the image NaN or infinity.
+            ChunkError, StoreError: image or target cannot be read.
         """
         pair, layout = self._pairs[draw.pair], self.layout
+        dims = len(layout.patch)
         box = Box.of_shape(self._box_shape(pair)).shift(draw.start)
-        target = pair.target.shown(box)
-        self._ids.check(target, f"{pair.name}, voxels {box}")
-        image = pair.image.shown(box.grow(*self._margins(box.ndim, draw.turn)))
-        if box.ndim > len(layout.patch):
-            image, target = image[:, 0], target[:, 0]
-        return draw.turn.apply(image), draw.turn.apply(target)[0]
+        lead = (0,) * (box.ndim - dims)
+        seen = box.grow((*lead, *layout.before), (*lead, *layout.after))
+        image = pair.image.shown(seen)
+        check_finite(pair.name, image, seen)
+        target, weights = read_truth(pair, seen, self.rule, dims)
+        if lead:
+            image, target, weights = image[:, 0], target[0], None if weights is None else weights[0]
+        turn = draw.turn.apply
+        turned = None if weights is None else turn(weights[np.newaxis])[0]
+        return Patch(turn(image), turn(target[np.newaxis])[0], turned)
 
-    def __getitem__(self, index: int) -> tuple[Voxels, Voxels]:
+    def __getitem__(self, index: int) -> Patch:
         return self.read(self.draw(index))
 
     def _box_shape(self, pair: OpenPair) -> tuple[int, ...]:
         """Shape of a patch along the axes of the pair's volume: one slice of a stack for a 2-D network."""
         return (1,) * (len(pair.shape) - len(self.layout.patch)) + self.layout.patch
 
-    def _margins(self, ndim: int, turn: Turn) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Voxels to read before and after the patch, such that they have the layout's order once turned."""
-        sides = [
-            (after, before) if flip else (before, after)
-            for before, after, flip in zip(self.layout.before, self.layout.after, turn.flips, strict=True)
-        ]
-        if turn.exchange:
-            sides[-2:] = [sides[-1], sides[-2]]
-        sides = [(0, 0)] * (ndim - len(sides)) + sides
-        return tuple(a for a, _ in sides), tuple(b for _, b in sides)
 
-
-def _check_room(pair: OpenPair, layout: PatchLayout) -> None:
-    """Refuse a patch that is larger than the volume."""
+def check_room(pair: OpenPair, layout: PatchLayout) -> None:
+    """Raise InputError if a patch is larger than a volume, naming the largest that is not."""
     shape = pair.shape[-len(layout.patch) :]
     if all(n >= p for n, p in zip(shape, layout.patch, strict=True)):
         return

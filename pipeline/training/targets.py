@@ -64,7 +64,8 @@ class Weighing:
     """How voxels weigh in the loss, from the instances around them.
 
     Attributes:
-        weigh: gives the weights, float32, of an instance map of the same shape, in which 0 is background.
+        weigh: gives the weights, float32, of an instance map of the same shape, in int64: 0 is background, and below
+            it nothing is known.
         reach: voxels around a voxel that decide its weight: what lies further away changes nothing.
     """
 
@@ -113,14 +114,15 @@ class TargetRule:
         if self.instances == "none":
             self.ids.check(stored[known], where)
             return np.where(known, stored.astype(np.int64), IGNORE), None
-        instances = np.where(known, stored, 0)
+        instances = np.where(known, stored.astype(np.int64), 0)
         if instances.min(initial=0) < 0:
             raise InputError(
                 f"{where}: the target holds the value {int(instances.min())}, which is no instance id (0 is background,"
                 " the others are 1 and more); set `ignore` to it if it means nothing"
             )
         found = np.where(known, self._classes(instances, known), IGNORE)
-        return found, None if self.weighing is None else self.weighing.weigh(instances)
+        weighing = self.weighing
+        return found, None if weighing is None else weighing.weigh(np.where(known, instances, IGNORE))
 
     def _classes(self, instances: Voxels, known: Bits) -> npt.NDArray[np.int64]:
         inside = (instances > 0).astype(np.int64)

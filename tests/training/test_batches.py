@@ -1,4 +1,7 @@
+import itertools
 import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +11,11 @@ from pipeline.errors import InputError
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.model.checkpoint import Normalisation
 from pipeline.model.unet import UNet
+from pipeline.training import batches as training_batches
 from pipeline.training.batches import AHEAD, Batches, loader, predictions
 from pipeline.training.pairs import open_pairs
 from pipeline.training.patches import PatchLayout, PatchStream
-from pipeline.training.targets import ClassIds
+from pipeline.training.targets import ClassIds, TargetRule, Weighing
 
 NETWORK = UNetArchitecture(in_channels=2, classes=2, depth=2, width=4, padding="same")
 SCALE = Normalisation(mean=(10, 20), std=(2, 4))
@@ -36,26 +40,29 @@ def stream(make_pair):
 
 def test_batches_are_the_stream_in_order_normalised(stream):
     batches = list(Batches(stream, SCALE, count=10, size=4))
-    assert [len(images) for images, _ in batches] == [4, 4, 2]
-    images, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert [len(images) for images, _, _ in batches] == [4, 4, 2]
+    images, targets = (torch.cat([batch[i] for batch in batches]) for i in (0, 1))
     assert (images.dtype, targets.dtype) == (torch.float32, torch.int64)
     for index in range(10):
-        image, target = stream[index]
-        expected = (image.astype("f4") - np.array([10, 20], "f4")[:, None, None]) / np.array([2, 4])[:, None, None]
+        patch = stream[index]
+        expected = (patch.image.astype("f4") - np.array([10, 20], "f4")[:, None, None]) / np.array([2, 4])[
+            :, None, None
+        ]
         np.testing.assert_allclose(images[index], expected, rtol=1e-6)
-        np.testing.assert_array_equal(targets[index], target)
+        np.testing.assert_array_equal(targets[index], patch.target)
 
 
 def test_flat_images_are_channels_last(stream):
-    images, _ = next(iter(Batches(stream, SCALE, count=4, size=4)))
+    images, _, weights = next(iter(Batches(stream, SCALE, count=4, size=4)))
     assert images.is_contiguous(memory_format=torch.channels_last)
+    assert weights is None
 
 
 def test_the_loader_hands_on_the_same_batches_every_time(stream):
     batches = Batches(stream, SCALE, count=8, size=4)
-    for (images, targets), (again, too) in zip(loader(batches), batches, strict=True):
-        assert torch.equal(images, again)
-        assert torch.equal(targets, too)
+    for batch, again in zip(loader(batches), batches, strict=True):
+        assert torch.equal(batch.images, again.images)
+        assert torch.equal(batch.targets, again.targets)
 
 
 def test_only_some_batches_are_made_ahead_and_the_thread_ends_with_the_iterator(stream):
@@ -71,12 +78,54 @@ def working() -> int:
     return sum(thread.name.startswith("patches") for thread in threading.enumerate())
 
 
-def test_an_error_in_the_thread_is_raised_where_batches_are_used(make_pair):
-    image = np.full((2, 8, 8), 3, "u1")
-    opened = open_pairs([make_pair(image)], NETWORK)
-    stream = PatchStream(opened, PatchLayout.plain(NETWORK, (8, 8)), ClassIds(1), seed=(0,), augment=True)
-    with pytest.raises(InputError, match="holds the value 1"):
-        next(iter(Batches(stream, SCALE, count=4, size=4)))
+def test_an_error_in_a_thread_is_raised_where_batches_are_used(stream):
+    def fail(patch, random):
+        raise InputError("cannot be changed")
+
+    with pytest.raises(InputError, match="cannot be changed"):
+        next(iter(Batches(stream, SCALE, count=4, size=4, change=fail, loaders=2)))
+    assert working() == 0
+
+
+def test_any_number_of_threads_gives_the_same_batches_in_order(stream):
+    def change(patch, random):
+        return replace(patch, image=patch.image + random.random())
+
+    plain, changed = (Batches(stream, SCALE, count=24, size=3, change=each, loaders=1) for each in (None, change))
+    for loaders in (2, 5):
+        again = Batches(stream, SCALE, count=24, size=3, change=change, loaders=loaders)
+        for one, other in zip(changed, again, strict=True):
+            assert torch.equal(one.images, other.images)
+            assert torch.equal(one.targets, other.targets)
+    assert not torch.equal(next(iter(plain)).images, next(iter(changed)).images)
+
+
+def test_a_training_that_goes_on_sees_the_patches_that_are_left(stream):
+    whole = list(Batches(stream, SCALE, count=12, size=4))
+    rest = list(Batches(stream, SCALE, count=12, size=4, first=8))
+    assert len(rest) == 1
+    assert torch.equal(rest[0].images, whole[2].images)
+
+
+def test_the_time_that_is_waited_is_counted_from_the_second_batch_on(stream, monkeypatch):
+    clock = SimpleNamespace(monotonic=itertools.count().__next__)  # a second passes whenever anybody looks
+    monkeypatch.setattr(training_batches, "time", clock)
+    batches = Batches(stream, SCALE, count=10, size=2)
+    assert [batches.waited for _ in batches] == [0, 1, 2, 3, 4]
+    assert [batches.waited for _ in batches] == [4, 5, 6, 7, 8]
+
+
+def test_targets_are_cut_to_the_patch_and_weights_travel_along(make_pair):
+    image = np.random.default_rng(0).integers(0, 255, (2, 40, 40)).astype("u1")
+    network = NETWORK.model_copy(update={"padding": "valid"})
+    layout = PatchLayout.plain(network, (8, 8))
+    rule = TargetRule(ClassIds(2), "foreground", weighing=Weighing(lambda ids: ids.astype("f4") * 2, 0))
+    stream = PatchStream(open_pairs([make_pair(image)], network), layout, rule, seed=(0,))
+    images, targets, weights = next(iter(Batches(stream, SCALE, count=3, size=3)))
+    assert images.shape == (3, 2, *layout.input)
+    assert targets.shape == weights.shape == (3, 8, 8)
+    assert torch.equal(weights, targets * 2.0)
+    assert weights.dtype == torch.float32
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
@@ -85,7 +134,7 @@ def test_predictions_are_the_classes_that_the_network_finds(stream, outputs):
     model = UNet(network).eval()
     batches = Batches(stream, SCALE, count=3, size=2)
     found = list(predictions(model, batches))
-    for (classes, target), (images, targets) in zip(found, batches, strict=True):
+    for (classes, target), (images, targets, _) in zip(found, batches, strict=True):
         logits = model(images).detach().numpy()
         expected = logits[:, 0] >= 0 if outputs == 1 else logits[:, 1] > logits[:, 0]
         np.testing.assert_array_equal(classes, expected)

@@ -9,12 +9,12 @@ from pipeline.errors import InputError
 from pipeline.geometry import Turn
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.training.pairs import hold, open_pairs
-from pipeline.training.patches import PatchLayout, PatchStream
-from pipeline.training.targets import ClassIds
+from pipeline.training.patches import Patch, PatchLayout, PatchStream
+from pipeline.training.targets import IGNORE, ClassIds
 
 VALID = UNetArchitecture(classes=2, depth=3, width=4)
 SAME = UNetArchitecture(classes=2, depth=3, width=4, padding="same")
-ANY = ClassIds(10**9)
+ANY = ClassIds(2)
 
 
 def numbered(*shape):
@@ -47,18 +47,32 @@ def test_a_patch_and_what_is_seen_around_it_are_slices_of_the_mirrored_volume(
 ):
     volume = numbered(*shape)
     axes = "zyx"[-len(shape) :]
-    patches = stream_of([make_pair(volume, volume, axes, axes)], architecture, patch, cache=cache)
+    patches = stream_of([make_pair(volume, volume % 2, axes, axes)], architecture, patch, cache=cache)
     layout, width = patches.layout, 70
-    mirrored, place = (pad_all(volume, width, mode)[np.newaxis] for mode in ("reflect", "constant"))
+    mirrored, known = (pad_all(volume, width, mode) for mode in ("reflect", "constant"))
     for index in range(12):
-        image, target = patches[index]
-        turn = patches.draw(index).turn
-        first = np.argwhere(turn.apply(place)[0] == target.flat[0])
-        assert len(first) == 1
-        sides = list(zip(first[0], layout.before, patch, layout.after, strict=True))
-        whole = turn.apply(mirrored)[0]
-        np.testing.assert_array_equal(image[0], whole[tuple(slice(s - b, s + p + a) for s, b, p, a in sides)])
-        np.testing.assert_array_equal(target, whole[tuple(slice(s, s + p) for s, _, p, _ in sides)])
+        found, draw = patches[index], patches.draw(index)
+        sides = list(zip(draw.start, layout.before, patch, layout.after, strict=True))
+        seen = tuple(slice(width + s - b, width + s + p + a) for s, b, p, a in sides)
+        np.testing.assert_array_equal(found.image, draw.turn.apply(mirrored[seen][np.newaxis]))
+        expected = np.where(known[seen] < 0, IGNORE, known[seen] % 2)
+        np.testing.assert_array_equal(found.target, draw.turn.apply(expected[np.newaxis])[0])
+        if draw.turn.is_plain:
+            core = tuple(slice(s, s + p) for s, _, p, _ in sides)
+            np.testing.assert_array_equal(layout.cut(found).target, volume[core] % 2)
+
+
+@pytest.mark.parametrize("architecture", [VALID, SAME])
+def test_a_patch_is_cut_to_what_the_output_is_compared_with_and_only_once(architecture):
+    layout = PatchLayout.plain(architecture, (16, 16))
+    image = np.arange(np.prod(layout.input)).reshape(layout.input)
+    whole = Patch(image[np.newaxis], image, image / 2)
+    cut = layout.cut(whole)
+    place = tuple(slice(b, b + 16) for b in layout.before)
+    np.testing.assert_array_equal(cut.target, image[place])
+    np.testing.assert_array_equal(cut.weights, image[place] / 2)
+    np.testing.assert_array_equal(cut.image, image[np.newaxis])
+    assert layout.cut(cut).target.shape == (16, 16)
 
 
 @pytest.mark.parametrize("patch", [(20, 20), (1, 7), (64, 30)])
@@ -79,7 +93,7 @@ def test_exact_layouts_begin_on_the_lattice_with_real_context_around():
 
 def test_exact_patches_begin_on_the_lattice(make_pair):
     volume = numbered(50, 61)
-    patches = stream_of([make_pair(volume, volume, "yx")], SAME, (16, 16), layout=PatchLayout.exact)
+    patches = stream_of([make_pair(volume, volume % 2, "yx")], SAME, (16, 16), layout=PatchLayout.exact)
     starts = np.array([patches.draw(i).start for i in range(50)])
     assert (starts % 4 == 0).all()
     assert starts.max(axis=0).tolist() == [32, 44]
@@ -102,19 +116,34 @@ def test_a_padded_network_refuses_illegal_patches_and_names_the_nearest(patch):
 def test_a_volume_smaller_than_the_patch_is_refused_by_name(make_pair, architecture, shape, patch, largest):
     volume = numbered(*shape)
     with pytest.raises(InputError, match=rf"pairs\.0 .*{largest}"):
-        stream_of([make_pair(volume, volume, "yx")], architecture, patch)
+        stream_of([make_pair(volume, volume % 2, "yx")], architecture, patch)
 
 
-def test_a_class_id_out_of_range_is_refused_when_it_is_drawn(make_pair):
+def test_a_class_id_out_of_range_is_refused_before_the_first_draw(make_pair):
     volume = numbered(16, 16)
-    patches = stream_of([make_pair(volume, volume, "yx")], SAME, (16, 16), ids=ClassIds(200))
     with pytest.raises(InputError, match=r"pairs\.0.*voxels 0:16,0:16: the target holds the value 255"):
-        patches[0]
+        stream_of([make_pair(volume, volume, "yx")], SAME, (16, 16), ids=ClassIds(200))
+
+
+def test_an_image_that_holds_nan_is_refused_where_it_is_drawn(make_pair):
+    image = np.zeros((16, 16), "f4")
+    image[3, 4] = np.nan
+    pair = make_pair(image, np.arange(256).reshape(16, 16).astype("u1") % 2, "yx")
+    with pytest.raises(InputError, match=r"pairs\.0.*NaN or infinity in voxels 0:16,0:16"):
+        stream_of([pair], SAME, (16, 16), cache=1)[0]
+    with pytest.raises(InputError, match=r"pairs\.0.*NaN or infinity"):
+        stream_of([pair], SAME, (16, 16))
+
+
+def test_without_a_known_voxel_there_is_nothing_to_draw(make_pair):
+    volume = numbered(16, 16)
+    with pytest.raises(InputError, match="no voxel of any target is known"):
+        stream_of([make_pair(volume, volume * 0 + 9, "yx")], SAME, (16, 16), ids=ClassIds(2, ignore=9))
 
 
 def test_the_stream_is_a_function_of_seed_and_index(make_pair):
     volume = numbered(50, 61)
-    pair = make_pair(volume, volume, "yx")
+    pair = make_pair(volume, volume % 2, "yx")
     forwards, backwards = (stream_of([pair], SAME, (16, 16), seed=3) for _ in range(2))
     drawn = [forwards.draw(i) for i in range(20)]
     assert drawn == [backwards.draw(i) for i in reversed(range(20))][::-1]
@@ -122,15 +151,17 @@ def test_the_stream_is_a_function_of_seed_and_index(make_pair):
     assert drawn != [stream_of([pair], SAME, (16, 16), seed=4).draw(i) for i in range(20)]
 
 
-def test_pairs_are_drawn_by_weight_and_places_uniformly(make_pair):
+def test_pairs_are_drawn_by_weight_and_known_voxels_alike(make_pair):
     volume = numbered(18, 40)
-    pairs = [make_pair(volume, volume, "yx"), make_pair(volume, volume, "yx", weight=3)]
+    pairs = [make_pair(volume, volume % 2, "yx"), make_pair(volume, volume % 2, "yx", weight=3)]
     patches = stream_of(pairs, SAME, (16, 16))
     drawn = [patches.draw(i) for i in range(2000)]
     assert Counter(draw.pair for draw in drawn)[1] == pytest.approx(1500, abs=60)
     rows = Counter(draw.start[0] for draw in drawn)
     assert sorted(rows) == [0, 1, 2]
-    assert all(count == pytest.approx(667, abs=70) for count in rows.values())
+    # Of 18 rows, the outermost two lie in one place of a patch alone, the next two in two, all others in all three.
+    for row, count in zip((0, 1, 2), (37 / 6, 34 / 6, 37 / 6), strict=True):
+        assert rows[row] == pytest.approx(2000 * count / 18, abs=70)
     assert {draw.start[1] for draw in drawn} == set(range(25))
 
 
@@ -139,20 +170,20 @@ def test_image_and_target_are_turned_alike(make_pair, patch):
     volume = numbered(50, 61)
     both = np.stack([volume, volume])
     network = SAME.model_copy(update={"in_channels": 2})
-    patches = stream_of([make_pair(both, volume)], network, patch)
+    patches = stream_of([make_pair(both, volume % 2)], network, patch)
     turns = set()
     for index in range(64):
-        image, target = patches[index]
-        assert target.shape == patch
-        np.testing.assert_array_equal(image[0], target)
-        np.testing.assert_array_equal(image[1], target)
+        found = patches[index]
+        assert found.target.shape == patch
+        np.testing.assert_array_equal(found.image[0] % 2, found.target)
+        np.testing.assert_array_equal(found.image[1], found.image[0])
         turns.add(patches.draw(index).turn)
     assert len(turns) == (8 if patch[0] == patch[1] else 4)
 
 
 def test_without_augmentation_nothing_is_turned_and_places_are_the_same(make_pair):
     volume = numbered(50, 61)
-    pair = make_pair(volume, volume, "yx")
+    pair = make_pair(volume, volume % 2, "yx")
     turned, plain = (stream_of([pair], SAME, (16, 16), augment=augment) for augment in (True, False))
     for index in range(20):
         assert plain.draw(index).turn == Turn(False, (False, False))
@@ -161,14 +192,16 @@ def test_without_augmentation_nothing_is_turned_and_places_are_the_same(make_pai
 
 def test_a_flat_network_sees_slices_of_a_stack(make_pair):
     stack = numbered(2, 5, 30, 31)
-    patches = stream_of([make_pair(stack, stack[0], "czyx")], SAME.model_copy(update={"in_channels": 2}), (16, 16))
+    patches = stream_of(
+        [make_pair(stack, stack[0] % 2, "czyx")], SAME.model_copy(update={"in_channels": 2}), (16, 16)
+    )
     slices = set()
     for index in range(30):
-        image, target = patches[index]
+        image, target = patches[index].image, patches[index].target
         assert image.shape == (2, 16, 16)
-        np.testing.assert_array_equal(image[0], target)
-        np.testing.assert_array_equal(image[1], target + stack[0].size)
-        assert np.unique(target // (30 * 31)).size == 1
+        np.testing.assert_array_equal(image[0] % 2, target)
+        np.testing.assert_array_equal(image[1], image[0] + stack[0].size)
+        assert np.unique(image[0] // (30 * 31)).size == 1
         slices.add(patches.draw(index).start[0])
     assert slices == set(range(5))
     assert patches.distinct == 5
@@ -191,6 +224,6 @@ def test_the_eight_turns_differ():
 def test_a_flip_along_z_turns_a_stack_over(make_pair):
     stack = numbered(4, 8, 8)
     network = SAME.model_copy(update={"dims": 3, "depth": 2})
-    patches = stream_of([make_pair(stack, stack, "zyx", "zyx")], network, (4, 8, 8))
-    flipped = {bool(patches[i][1][0, 0, 0] >= 128) for i in range(20)}
+    patches = stream_of([make_pair(stack, stack % 2, "zyx", "zyx")], network, (4, 8, 8))
+    flipped = {bool(patches[i].image[0, 0, 0, 0] >= 128) for i in range(20)}
     assert flipped == {True, False}
