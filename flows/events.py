@@ -14,6 +14,9 @@ from pipeline.store import absolute
 LONGEST = 2000
 """Characters of an error in an event at most."""
 
+MOST_EVENTS = 100
+"""Events of one table at most."""
+
 COUNTS = ("total", "done", "skipped", "failed", "pending")
 
 
@@ -46,3 +49,26 @@ def announce(output: str, found: Mapping[str, Any], error: Exception | None) -> 
             }
         ),
     )
+
+
+def announce_metrics(found: Mapping[str, Any]) -> None:
+    """Emit ``overtile.metric.dropped`` for each metric that is below its bound or has dropped, the worst ones first.
+
+    Args:
+        found: what :func:`pipeline.aggregate` gave. Of more than :data:`MOST_EVENTS` alerts, the others are only in
+            the table and on its page; each event says how many there are.
+    """
+    table = absolute(found["table"])
+    for alert in found["alerts"][:MOST_EVENTS]:
+        about = [table, *(str(alert[name]) for name in ("metric", "model", "target", "region"))]
+        emit_event(
+            event="overtile.metric.dropped",
+            resource={
+                "prefect.resource.id": f"overtile.metric.{blake2b(repr(about).encode(), digest_size=8).hexdigest()}",
+                "prefect.resource.name": redact(f"{alert['metric']} of {alert['model']}")[:LONGEST],
+                "overtile.table": redact(table),
+            },
+            payload=redact_all(
+                {**alert, "table": table, "page": absolute(found["page"]), "all": len(found["alerts"])}
+            ),
+        )

@@ -8,6 +8,9 @@ from typing import Any
 SHOWN = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall"}
 """Ratios of the table of an evaluation, and their headings."""
 
+MOST_ROWS = 1000
+"""Rows of a table of many runs at most; the Parquet table has all of them."""
+
 
 def facts(title: str, values: Mapping[str, Any]) -> str:
     """Return names and values as a markdown table; what is None is left out."""
@@ -32,6 +35,63 @@ def class_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
     mean = {heading: _rounded(found[f"mean_{ratio}"]) for ratio, heading in SHOWN.items()}
     return [*rows, {"class": "mean", **mean, "target voxels": None, "prediction voxels": None}]
+
+
+def model_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return each metric of each model over its volumes, of what :func:`pipeline.aggregate` gave."""
+    return [
+        {
+            "model": each["model"],
+            "metric": each["metric"],
+            "volumes": each["volumes"],
+            **{name: _rounded(each[name]) for name in ("mean", "low", "high")},
+        }
+        for each in found["models"][:MOST_ROWS]
+    ]
+
+
+def pair_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the paired differences of models, of what :func:`pipeline.aggregate` gave."""
+    return [
+        {
+            **{name: each[name] for name in ("first", "second", "metric", "volumes")},
+            **{name: _rounded(each[name]) for name in ("difference", "low", "high")},
+            "over": each["over"],
+        }
+        for each in found["comparisons"][:MOST_ROWS]
+    ]
+
+
+def series_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the newest metrics of each volume, and in brackets those of the previous table.
+
+    Args:
+        found: what :func:`pipeline.aggregate` gave.
+    """
+    return [
+        {
+            "target": each["target"] + (f" [{each['region']}]" if each["region"] else ""),
+            "model": each["model"],
+            "sealed": each["sealed"],
+            **{name: _against(value, each["previous"][name]) for name, value in each["values"].items()},
+        }
+        for each in found["series"][:MOST_ROWS]
+    ]
+
+
+def alert_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is below a bound or has dropped, the worst first, of what :func:`pipeline.aggregate` gave."""
+    named = ("metric", "model", "target", "region", "value", "limit", "previous", "source")
+    return [
+        {name: _rounded(each[name]) if isinstance(each[name], float) else each[name] for name in named}
+        for each in found["alerts"][:MOST_ROWS]
+    ]
+
+
+def _against(value: float | None, previous: float | None) -> str:
+    """Return a metric, and in brackets what it was before."""
+    now, before = ("–" if each is None else f"{each:.4f}" for each in (value, previous))
+    return now if previous is None else f"{now} ({before})"
 
 
 def _rounded(ratio: float | None) -> float | None:

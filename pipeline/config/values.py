@@ -89,7 +89,8 @@ def _describe(schema: dict[str, Any], model: type[Any]) -> None:
         described |= {"title": _title(name), "position": position}
         if "description" in described:
             described["description"] = _OPTION.sub(_as_field, described["description"])
-        for each in (described, *described.get("anyOf", ())):
+        kinds = [described, *described.get("anyOf", ())]
+        for each in (*kinds, *(kind["items"] for kind in kinds if isinstance(kind.get("items"), dict))):
             if each.get("type") == "string" and not {"pattern", "enum", "const"} & set(each):
                 each["pattern"] = NO_CREDENTIALS
 

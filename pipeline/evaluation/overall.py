@@ -56,6 +56,7 @@ class Overall:
         models: each metric of each model.
         comparisons: of every two models that share a target.
         unmatched: evaluations without a partner.
+        series: the newest evaluation of each series, and its metrics in the previous table.
         alerts: metrics below their bound, or dropped.
         gone: series that the previous table has and this one has not.
     """
@@ -69,6 +70,7 @@ class Overall:
     models: tuple[ModelSummary, ...]
     comparisons: tuple[ModelComparison, ...]
     unmatched: tuple[Unmatched, ...]
+    series: tuple[tuple[Evaluation, Mapping[str, float | None]], ...]
     alerts: tuple[Alert, ...]
     gone: tuple[Series, ...]
 
@@ -87,7 +89,8 @@ class Overall:
         Keys: ``metrics``; ``intervals`` (``resamples``, ``confidence``, ``seed``); ``models`` (``model``, ``digest``,
         ``metric``, ``volumes``, ``mean``, ``low``, ``high``); ``comparisons`` (``metric``, ``first``, ``second``,
         ``volumes``, ``difference``, ``low``, ``high``, ``over``, ``pairs``); ``unmatched`` (``source``, ``against``,
-        ``why``); ``alerts`` (``kind``, ``metric``, ``model``, ``target``, ``value``, ``limit``, ``previous``,
+        ``why``); ``series`` (``model``, ``target``, ``region``, ``source``, ``sealed``, ``values``, ``previous``);
+        ``alerts`` (``kind``, ``metric``, ``model``, ``target``, ``region``, ``value``, ``limit``, ``previous``,
         ``source``, ``text``); ``gone``.
         """
         how = self.resampling
@@ -110,6 +113,7 @@ class Overall:
                 {"source": each.source, "against": each.against and self.names[each.against], "why": each.why}
                 for each in self.unmatched
             ],
+            "series": [self._series(each, previous) for each, previous in self.series],
             "alerts": [self._alert(each) for each in self.alerts],
             "gone": [each._asdict() for each in self.gone],
         }
@@ -142,6 +146,18 @@ class Overall:
             "difference": pair.difference,
             **_ends(pair.interval),
             "sources": [pair.first.source, pair.second.source],
+        }
+
+    def _series(self, each: Evaluation, previous: Mapping[str, float | None]) -> dict[str, Any]:
+        sealed = each.run.sealed if each.run else None
+        return {
+            "model": self.model(each),
+            "target": each.measured.target,
+            "region": each.measured.region,
+            "source": each.source,
+            "sealed": sealed.isoformat() if sealed else None,
+            "values": {metric: each.values.get(metric) for metric in self.metrics},
+            "previous": {metric: previous.get(metric) for metric in self.metrics},
         }
 
     def _alert(self, each: Alert) -> dict[str, Any]:
@@ -198,6 +214,7 @@ def overall(
         ),
         comparisons=tuple(compare(current, job.metrics, resampling)),
         unmatched=(*unknown(evaluations), *unmatched(current)),
+        series=tuple((series[key], before.get(key, {})) for key in sorted(series, key=str)),
         alerts=tuple(
             sorted(alerts, key=lambda each: (each.value - each.limit, each.metric, each.evaluation.source))
         ),

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import prefect
-import psutil
 import pytest
 import yaml
 from networks import make_image
@@ -19,20 +18,18 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateName,
 )
 from prefect.flows import load_flow_from_entrypoint
-from prefect.states import Cancelling
 from prefect.utilities.templating import apply_values
 from prefect.workers.base import BaseJobConfiguration
 from prefect.workers.process import ProcessJobConfiguration
 from waiting import wait_until
 
-import pipeline
-from pipeline.config import CollectionJob, EvaluateJob, IngestJob, SegmentJob, TrainJob
-from pipeline.run.folder import RunFolder
+from pipeline.config import AggregateJob, CollectionJob, EvaluateJob, IngestJob, SegmentJob, TrainJob
 from pipeline.run.status import status
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())["deployments"]
 JOBS = {
+    "aggregate": AggregateJob,
     "collection": CollectionJob,
     "evaluate": EvaluateJob,
     "ingest": IngestJob,
@@ -62,7 +59,7 @@ def test_every_deployment_names_a_flow_and_gives_it_valid_parameters(each):
 def test_there_is_a_deployment_of_every_flow_that_an_operator_needs():
     names = {each["name"] for each in DEPLOYMENTS}
     assert names == {
-        *("ingest", "segment", "collection", "rerun-failed", "verify", "train", "evaluate", "report"),
+        *("ingest", "segment", "collection", "rerun-failed", "verify", "train", "evaluate", "aggregate", "report"),
     }
     schedules = [schedule for each in DEPLOYMENTS for schedule in each["schedules"]]
     assert any("cron" in schedule for schedule in schedules)
@@ -108,7 +105,7 @@ def test_pools_and_automations_are_made_with_the_commands_of_their_files(deploye
             file.write_text(path.read_text().replace(NOBODY, str(rerun.id)))
             deployed.prefect("automation", "create", "--from-file", str(file))
         found = {each["name"]: each for each in client._client.post("/automations/filter", json={}).json()}
-        assert len(found) == 4
+        assert len(found) == 5
         assert all(name.startswith("overtile: ") and each["enabled"] for name, each in found.items())
         for each in found.values():
             client._client.delete(f"/automations/{each['id']}")
@@ -150,34 +147,6 @@ def test_a_run_of_a_deployment_seals_the_volume(deployed, model, tmp_path):
     assert len(task_runs) == 9, "7 phases and 2 regions, for 225 chunks"
     assert status(output)["state"] == "sealed"
     assert status(output)["done"] == 225
-
-
-@pytest.mark.slow
-def test_a_cancelled_run_stops_leaves_no_process_and_is_resumed(deployed, model, tmp_path):
-    make_image(tmp_path / "image.zarr", (2560, 2560), channels=1, shard=(64, 64))
-    output = tmp_path / "out.zarr"
-    paths = {"input": str(tmp_path / "image.zarr"), "output": str(output), "model": str(model)}
-    job = paths | {"chunk": [64, 64], "tile": [64, 64], "workers": 1, "threads": 1}
-    parameters = json.dumps({"job": job, "regions": 2})
-    with (
-        deployed.process("worker", "start", "--pool", "overtile") as worker,
-        get_client(sync_client=True) as client,
-    ):
-        deployed.prefect("deployment", "run", "segment/segment", "--params", parameters)
-        wait_until(lambda: RunFolder(output).exists and status(output)["done"] > 20, seconds=120)
-        ours = psutil.Process(worker.pid).children(recursive=True)
-        assert ours, "the flow run and its Dask worker are processes below Prefect's worker"
-        running = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Running"])))
-        (flow_run,) = client.read_flow_runs(flow_run_filter=running)
-        client.set_flow_run_state(flow_run.id, Cancelling())
-        wait_until(lambda: not any(process.is_running() for process in ours), seconds=90)
-        wait_until(lambda: client.read_flow_run(flow_run.id).state_name == "Cancelled", seconds=60)
-    found = status(output)
-    assert found["state"] == "incomplete"
-    assert 20 < found["done"] < found["total"]
-    assert found["failed"] == 0, "nobody is to blame for a run that was cancelled"
-    resumed = pipeline.segment(SegmentJob(**job))
-    assert (resumed["state"], resumed["done"]) == ("sealed", 1600)
 
 
 @pytest.mark.slow
