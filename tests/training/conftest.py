@@ -1,5 +1,6 @@
 """Pairs on disk for these tests, and one thread: more only wait for each other on a busy machine."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from volumes import save
 from pipeline.config import Pair
 
 MakePair = Callable[..., Pair]
+Ring = list[tuple[float, float]]
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -42,5 +44,25 @@ def make_pair(tmp_path: Path) -> MakePair:
         save(paths[0], image, axes, chunks=options.pop("chunks", 16))
         save(paths[1], target, target_axes or axes.replace("c", ""), chunks=16)
         return Pair(image=str(paths[0]), target=str(paths[1]), **options)
+
+    return make
+
+
+@pytest.fixture
+def polygons(tmp_path: Path) -> Callable[..., Path]:
+    """Write polygons, rings of ``(x, y)`` in pixels, as GeoJSON, and return the file."""
+
+    def make(rings: list[Ring], classes: list[str] | None = None, name: str = "polygons.geojson") -> Path:
+        features = [
+            {
+                "type": "Feature",
+                "properties": {} if classes is None else {"kind": classes[i]},
+                "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+            }
+            for i, ring in enumerate(rings)
+        ]
+        path = tmp_path / name
+        path.write_text(json.dumps({"type": "FeatureCollection", "crs": None, "features": features}))
+        return path
 
     return make
