@@ -107,9 +107,15 @@ def border_weights(
 def _distances(
     instances: npt.NDArray[Any], reach: int
 ) -> Iterator[tuple[tuple[slice, ...], npt.NDArray[np.float32]]]:
-    """Yield the distances to each instance, and where they stand: in its box, grown by the reach."""
+    """Yield the distances to each instance, and where they stand: in its box, grown by the reach.
+
+    One whose grown box holds no other instance is left out: it makes no border.
+    """
     ids, numbers = np.unique(np.maximum(instances, 0), return_inverse=True)
     numbers = numbers.reshape(instances.shape) + (ids[0] > 0)  # background is 0, also where there is none
     for number, box in enumerate(ndimage.find_objects(numbers), start=1):
         place = tuple(slice(max(side.start - reach, 0), side.stop + reach) for side in box)
-        yield place, ndimage.distance_transform_edt(numbers[place] != number).astype(np.float32)
+        around = numbers[place]
+        if not ((around != number) & (around > 0)).any():
+            continue
+        yield place, ndimage.distance_transform_edt(around != number).astype(np.float32)

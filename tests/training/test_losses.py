@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config.losses import LossSettings
 from pipeline.errors import InputError
+from pipeline.training.determinism import deterministic_algorithms
 from pipeline.training.losses import IGNORE, Loss, loss_for
 
 LN2, LN3 = math.log(2), math.log(3)
@@ -227,6 +228,16 @@ def test_low_precision_is_summed_in_float32(settings):
     found = make(settings)(logits.bfloat16(), target, weights.float())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), make(settings)(logits.bfloat16().double(), target, weights))
+
+
+@every_loss
+@outputs_of_two_classes
+def test_losses_are_deterministic(settings, outputs):
+    logits, target, weights = batch(outputs, 6, 5, dtype=torch.float32)
+    logits.requires_grad_()
+    with deterministic_algorithms(environment={}):
+        found = [torch.autograd.grad(make(settings, outputs)(logits, target, weights), logits) for _ in range(2)]
+    assert torch.equal(found[0][0], found[1][0])
 
 
 def test_class_weights_that_do_not_fit_are_refused():
