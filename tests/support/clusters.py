@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from waiting import wait_until
 
@@ -87,3 +88,8 @@ def tls_worker(address: str, folder: Path, tls: Path) -> subprocess.Popen[bytes]
     """Start a worker of one thread, without a nanny, so that it is one process."""
     options = ["--host", "127.0.0.1", "--no-nanny", "--no-dashboard", "--nthreads", "1"]
     return spawn(dask("worker", address, *options, *flags(tls, "worker")), folder)
+
+
+def works_held(dask_worker: Any) -> list[str]:
+    """Return the names of the runs' works that a worker holds; to be run in it."""
+    return sorted(name for name in dask_worker.plugins if name.startswith("overtile-"))

@@ -55,7 +55,7 @@ class Server:
         port = self.url.split(":")[2].removesuffix("/api")
         running = self.spawn("server", "start", "--host", "127.0.0.1", "--port", port)
         try:
-            wait_until(lambda: running.poll() is not None or is_well(self.url), seconds=120)
+            wait_until(lambda: running.poll() is not None or is_well(self.url), seconds=300)
             assert running.poll() is None, (self.home / "server.log").read_text()
         except BaseException:
             end(running)
