@@ -36,9 +36,9 @@ def collection_flow(
     """Segment every volume of an archive that is new or has changed. A volume that fails never stops the others.
 
     Args:
-        job: `input`, `output` and `model` are needed; the settings are those of ``overtile collection``.
-        deployment: of the flow `segment`, as segment/segment, to run each volume with: on other workers, as many at
-            a time as `concurrency` and the deployment's own limit allow; by default in this flow run's process.
+        job: input, output and model are needed; the settings are those of overtile collection.
+        deployment: of the flow segment, as segment/segment, to run each volume with: on other workers, as many at
+            a time as concurrency and the deployment's own limit allow; by default in this flow run's process.
         with_reports: make the page of each run, report.html.
 
     Returns:

@@ -22,7 +22,7 @@ def evaluate_flow(job: EvaluateJob) -> dict[str, Any]:
     """Measure a prediction against a target of the same shape.
 
     Args:
-        job: `prediction` and `target` are needed; the settings are those of ``overtile evaluate``.
+        job: prediction and target are needed; the settings are those of overtile evaluate.
 
     Returns:
         What ``overtile evaluate --json`` prints.

@@ -22,7 +22,7 @@ def ingest_flow(job: IngestJob) -> dict[str, Any]:
     """Bring an image into OME-Zarr. After an interruption, running it again goes on.
 
     Args:
-        job: `source` and `output` are needed; the settings are those of ``overtile ingest``.
+        job: source and output are needed; the settings are those of overtile ingest.
 
     Returns:
         What ``overtile ingest --json`` prints.

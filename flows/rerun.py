@@ -29,7 +29,7 @@ def rerun_failed_flow(
     Args:
         output: the result, OUT.zarr, with its run beside it.
         accept_failures: publish the result, as partial, with up to so many failed chunks; else as the run recorded.
-        regions: into how many regions (task runs) the chunks are split, as of the flow `segment`.
+        regions: into how many regions (task runs) the chunks are split, as of the flow segment.
         with_report: make the run's page, report.html, at the end.
 
     Returns:

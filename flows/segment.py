@@ -27,7 +27,7 @@ def segment_flow(
     """Segment a volume. Run it again, or retry it, to go on: only what the ledger lacks is done.
 
     Args:
-        job: `input`, `output` and `model` are needed; the settings are those of ``overtile segment``.
+        job: input, output and model are needed; the settings are those of overtile segment.
         regions: into how many regions (task runs) the chunks are split; by default so many that each one is at
             least half a minute of work, at most 256. The result does not depend on it.
         stale: compute chunks again, in place, that were made from an input or a model that has changed since;

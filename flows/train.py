@@ -23,7 +23,7 @@ def train_flow(job: TrainJob) -> dict[str, Any]:
     """Train a U-Net. Nothing is written before the end, so running it again begins anew.
 
     Args:
-        job: `pairs`, `output`, `architecture` and `classes` are needed; the settings are those of ``overtile train``.
+        job: pairs, output, architecture and classes are needed; the settings are those of overtile train.
 
     Returns:
         What the checkpoint's ``NAME.metrics.json`` holds.

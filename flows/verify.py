@@ -26,7 +26,7 @@ def verify_flow(output: str, repair: bool = False) -> dict[str, Any]:
 
     Args:
         output: the result, OUT.zarr, with its run beside it.
-        repair: make what is missing or damaged pending again, so that `rerun-failed` computes it anew.
+        repair: make what is missing or damaged pending again, so that rerun-failed computes it anew.
 
     Returns:
         What ``overtile verify --json`` prints.
