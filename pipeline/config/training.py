@@ -61,7 +61,12 @@ class Elastic(Job):
     """Elastic deformation (Ronneberger et al. 2015, section 3.1): random displacements of a coarse grid, bicubic."""
 
     probability: float = Field(0.5, ge=0, le=1, description="share of the patches that are deformed")
-    sigma: float = Field(10.0, gt=0, description="standard deviation of the displacements, in voxels")
+    sigma: float = Field(
+        10.0,
+        gt=0,
+        description="standard deviation of the displacements, in voxels; less where the grid's points are nearer than"
+        " six times that, so that nothing folds",
+    )
     grid: int = Field(3, ge=2, le=16, description="points of the coarse grid along each axis of the plane")
 
 
@@ -140,6 +145,7 @@ class TrainJob(Job):
     )
     cache: Bytes = Field(2 << 30, description="memory for decoded voxels")
     loaders: Positive | None = Field(None, description="threads that make patches; as many as there are cores")
+    restart: bool = Field(False, description="throw away what an unfinished training left behind, and begin anew")
     seed: int = Field(0, ge=0, description="seed of everything that is random")
     deterministic: bool = Field(False, description="refuse operations whose bits differ from run to run (GPU)")
     device: Device = Field("auto", description="where to train")
@@ -174,6 +180,10 @@ class TrainJob(Job):
 
     @model_validator(mode="after")
     def _instances_fit(self) -> Self:
+        if self.loss is not None and self.loss.kind == "border_cross_entropy" and self.instances == "none":
+            raise ValueError(
+                "loss border_cross_entropy is made of instance ids: say what becomes of them (instances)"
+            )
         expected = {"none": None, "foreground": 2, "boundary": 2, "three_class": 3}[self.instances]
         if expected is not None and len(self.classes) != expected:
             raise ValueError(

@@ -22,6 +22,19 @@ def choose_device(wanted: str) -> str:
     return "cuda" if found and wanted != "cpu" else "cpu"
 
 
+def memory_for_training(device: str, memory: int, cache: int) -> int:
+    """Return the bytes that a step may take: four fifths of a GPU's, else half of what the cache leaves.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        memory: bytes of this machine.
+        cache: bytes for decoded voxels.
+    """
+    if device == "cuda":
+        return int(torch.cuda.get_device_properties(0).total_memory * 0.8)
+    return max(1 << 30, (memory - cache) // 2)
+
+
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Give torch so many threads on the CPU for a while."""

@@ -1,38 +1,52 @@
 """The training loop: Lightning walks through the batches, and what happens at each step stands on this page.
 
-The optimiser is AdamW (Loshchilov and Hutter 2019), its learning rate one cycle (Smith and Topin 2018): up, then
-down to nearly zero. With a time limit the cycle follows the steps or the clock, whichever is further on, so that the
-rate has come down when either runs out, and the weights at the end are good ones.
+A step: forward, crop to the patch, loss, backward, clip, optimiser, learning rate, moving average. Now and then a
+point of the learning curve: the network is measured, and its weights are kept if they are the best so far. Then, and
+once a minute besides, everything is stored, so that a killed training goes on from there.
+
+With a time limit the learning rate follows the steps or the clock, whichever is further on, so that it has come down
+when either runs out.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from pipeline.errors import OvertileError
 from pipeline.model.unet import UNet
 from pipeline.training.batches import Batch, Batches, loader
+from pipeline.training.learner import History, Learner, Point
 from pipeline.training.losses import Loss
 from pipeline.training.patches import PatchLayout
 from pipeline.training.quiet import quiet_lightning
+from pipeline.training.resume import State
 
-CLIP = 1.0
-"""Largest norm of the gradient; a larger one is scaled down to it."""
+STORE_EVERY = 60.0
+"""Seconds between two states, at most by a step."""
 
-Point = dict[str, Any]
+LOG_EVERY = 10
+"""Steps between two losses that are logged."""
+
+PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
+
+class DivergedError(OvertileError):
+    """The loss is no number any more; the states that were stored before are good."""
 
 
 class Observer(Protocol):
-    """Hears of the steps, and measures the network."""
+    """Hears of the steps, measures the network and stores states."""
 
     def measure(self, model: UNet) -> dict[str, Any] | None:
         """Measure the network, which is in evaluation mode, at a point of the learning curve."""
@@ -46,79 +60,70 @@ class Observer(Protocol):
         """There is a new point of the learning curve."""
         ...
 
+    def store(self, state: State) -> None:
+        """Keep the state."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how fast to learn.
+class Course:
+    """How long to learn, and how Lightning takes the steps.
 
     Attributes:
-        steps: steps of the optimiser.
-        learning_rate: peak of the cycle.
-        weight_decay: of AdamW.
+        steps: steps of the optimiser in all.
         validate_every: steps between two points of the learning curve.
+        clip: largest norm of the gradient; a larger one is scaled down to it.
         time_limit: seconds from the first step to the last, or None.
+        patience: stop after so many points that brought nothing better, or None.
+        precision: ``float32``, ``bfloat16`` or ``float16``; the latter two mixed with float32.
+        device: ``cpu`` or ``cuda``.
     """
 
     steps: int
-    learning_rate: float
-    weight_decay: float
     validate_every: int
+    clip: float = 1.0
     time_limit: float | None = None
+    patience: int | None = None
+    precision: str = "float32"
+    device: str = "cpu"
 
 
-@dataclass(slots=True)
-class History:
-    """What happened.
-
-    Attributes:
-        losses: loss of each step.
-        curve: points of the learning curve: ``step``, ``seconds``, ``learning_rate``, ``loss`` (the mean since the
-            point before) and ``validation`` (what was measured, or None).
-        seconds: from the first step to the last, with validation.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    curve: list[Point] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-class _Learner(LightningModule):
+class _Module(LightningModule):
     """One step: forward, crop to the patch, loss."""
 
-    def __init__(self, model: UNet, layout: PatchLayout, loss: Loss, schedule: Schedule) -> None:
+    def __init__(self, learner: Learner, layout: PatchLayout, loss: Loss, course: Course) -> None:
         super().__init__()
-        self.model = model
+        self.model = learner.model
+        self.learner = learner
         self.layout = layout
         self.loss = loss
-        self.schedule = schedule
-        self._began = 0.0
+        self.course = course
+        self._began = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Seconds since the first step began."""
+        """Seconds since the first step began, in all lives."""
         return time.monotonic() - self._began
 
     def on_train_start(self) -> None:
-        self._began = time.monotonic()
+        self._began = time.monotonic() - self.learner.history.seconds
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None and self.learner.scaler:
+            scaler.load_state_dict(self.learner.scaler)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        images, targets = batch
-        loss = self.loss(self.model(images)[:, :, *self.layout.kept], targets)
+        logits = self.model(batch.images)[:, :, *self.layout.kept]
+        loss = self.loss(logits.float(), batch.targets, batch.weights)
         if not bool(torch.isfinite(loss)):
-            raise OvertileError(
-                f"the loss is {loss.item()} at step {index + 1}: training has diverged, nothing was written;"
-                f" try a learning_rate below {self.schedule.learning_rate:g}, or architecture.norm: batch"
-            )
+            step = self.learner.history.step + 1
+            raise DivergedError(f"the loss is {loss.item()} at step {step}: training has diverged")
         return loss
 
-    def configure_optimizers(self) -> tuple[list[AdamW], list[Any]]:
-        schedule = self.schedule
-        optimiser = AdamW(self.model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-        cycle = OneCycleLR(optimiser, max_lr=schedule.learning_rate, total_steps=schedule.steps)
-        return [optimiser], [{"scheduler": cycle, "interval": "step"}]
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
+        return [self.learner.optimiser], [{"scheduler": self.learner.schedule, "interval": "step"}]
 
     def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
-        steps, limit = self.schedule.steps, self.schedule.time_limit
+        steps, limit = self.course.steps, self.course.time_limit
         share = min(self.seconds / limit, 1) if limit else 0
         place = min(max(scheduler.last_epoch + 1, math.floor(share * steps)), steps - 1)
         while scheduler.last_epoch < place:
@@ -126,64 +131,118 @@ class _Learner(LightningModule):
 
 
 class _Watch(Callback):
-    """After each step: count, measure now and then, stop when time is up."""
+    """After each step: average, count, measure now and then, store, stop when it is time."""
 
-    def __init__(self, observer: Observer) -> None:
-        self.history = History()
+    def __init__(self, observer: Observer, batches: Batches, waited: float) -> None:
         self._observer = observer
+        self._batches = batches
+        self._waited = waited
+        self._stored = time.monotonic()
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(module, _Module)
+        module.learner.wake()
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(module, _Learner)
-        schedule, step = module.schedule, batch_idx + 1
-        self.history.losses.append(float(outputs["loss"]))
-        if schedule.time_limit is not None and module.seconds >= schedule.time_limit:
-            trainer.should_stop = True
-        if trainer.should_stop or step == schedule.steps or step % schedule.validate_every == 0:
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self._add_point(module, {"step": step, "seconds": module.seconds, "learning_rate": rate})
-        self.history.seconds = module.seconds
-        self._observer.progress(step)
+        assert isinstance(module, _Module)
+        learner, course = module.learner, module.course
+        history = learner.history
+        history.losses.append(float(outputs["loss"]))
+        if learner.ema is not None:
+            learner.ema.update(learner.model)
+        late = course.time_limit is not None and module.seconds >= course.time_limit
+        ends = late or history.step == course.steps
+        if ends or history.step % course.validate_every == 0:
+            self._add_point(trainer, learner, module.seconds)
+            ends = ends or (course.patience is not None and history.stale >= course.patience)
+        history.seconds, history.waited = module.seconds, self._waited + self._batches.waited
+        if history.step % LOG_EVERY == 0:
+            _log_all(trainer, {"loss": history.losses[-1]}, history.step)
+        trainer.should_stop = trainer.should_stop or ends
+        self._observer.progress(history.step)
+        if ends or history.step % course.validate_every == 0 or time.monotonic() - self._stored > STORE_EVERY:
+            self._store(trainer, learner)
 
-    def _add_point(self, module: _Learner, point: Point) -> None:
-        curve = self.history.curve
-        recent = self.history.losses[curve[-1]["step"] if curve else 0 :]
-        module.model.eval()
-        measured = self._observer.measure(module.model)
-        module.model.train()
-        curve.append(point | {"loss": sum(recent) / len(recent), "validation": measured})
-        self._observer.point(curve[-1])
+    def _add_point(self, trainer: Trainer, learner: Learner, seconds: float) -> None:
+        history = learner.history
+        done = history.curve[-1]["step"] if history.curve else 0
+        recent = history.losses[done:]
+        rate = learner.optimiser.param_groups[0]["lr"]
+        point = {
+            "step": history.step,
+            "seconds": seconds,
+            "learning_rate": rate,
+            "loss": sum(recent) / len(recent),
+        }
+        with learner.measured() as model:
+            point["validation"] = self._observer.measure(model)
+        history.curve.append(point)
+        learner.judge(point)
+        self._observer.point(point)
+        _log(trainer, point)
+
+    def _store(self, trainer: Trainer, learner: Learner) -> None:
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        learner.scaler = {} if scaler is None else scaler.state_dict()
+        self._observer.store(learner.state())
+        self._stored = time.monotonic()
+
+
+def _log(trainer: Trainer, point: Point) -> None:
+    """Log a point of the learning curve."""
+    found = point["validation"] or {"classes": {}}
+    values = {"learning_rate": point["learning_rate"], "mean_loss": point["loss"]}
+    values |= {name: found.get(name) for name in ("mean_iou", "mean_dice")}
+    values |= {f"iou_{name}": each["iou"] for name, each in found["classes"].items()}
+    _log_all(trainer, {name: value for name, value in values.items() if value is not None}, point["step"])
+
+
+def _log_all(trainer: Trainer, values: dict[str, float], step: int) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics(values, step)
 
 
 def fit(
-    model: UNet, batches: Batches, *, loss: Loss, schedule: Schedule, device: str, observer: Observer
+    learner: Learner,
+    batches: Batches,
+    *,
+    loss: Loss,
+    course: Course,
+    observer: Observer,
+    loggers: Sequence[Logger] = (),
 ) -> History:
-    """Train a network, in place.
+    """Train a network from where it is to the end of the course, in place.
 
     Args:
-        model: the network; comes back on the CPU, in training mode.
-        batches: as many as there are steps.
+        learner: the network and all that changes; comes back on the CPU, in training mode.
+        batches: those of the steps that are still to be done.
         loss: what is made small.
-        schedule: how long and how fast.
-        device: ``cpu`` or ``cuda``.
+        course: how long, and how.
         observer: told of every step and every point of the learning curve, in this thread.
+        loggers: told of every loss and every point.
 
     Raises:
-        OvertileError: the loss became NaN or infinite.
+        DivergedError: the loss became NaN or infinite.
     """
-    watch = _Watch(observer)
+    left = course.steps - learner.history.step
+    stopped = course.patience is not None and learner.history.stale >= course.patience
+    if left <= 0 or stopped:
+        return learner.history
     with quiet_lightning():
         trainer = Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
+            accelerator="gpu" if course.device == "cuda" else "cpu",
             devices=1,
-            max_steps=schedule.steps,
-            gradient_clip_val=CLIP,
-            callbacks=[watch],
-            logger=False,
+            max_steps=left,
+            precision=PRECISIONS[course.precision],  # type: ignore[arg-type]
+            gradient_clip_val=course.clip,
+            callbacks=[_Watch(observer, batches, learner.history.waited)],
+            logger=list(loggers) or False,
+            log_every_n_steps=LOG_EVERY,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(_Learner(model.train(), batches.layout, loss, schedule), loader(batches))
-    return watch.history
+        trainer.fit(_Module(learner, batches.layout, loss, course), loader(batches))
+    return learner.history

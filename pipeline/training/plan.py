@@ -6,7 +6,8 @@ which each choice may rest on the ones before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,10 @@ from pydantic import BaseModel
 
 from pipeline.config.losses import LossSettings
 from pipeline.config.training import Augmentation, TrainJob
+from pipeline.errors import InputError
 from pipeline.model.architecture import UNetArchitecture
+from pipeline.model.checkpoint import Normalisation
+from pipeline.training.optimisers import learning_rate
 from pipeline.training.patches import PatchLayout
 from pipeline.training.rules import (
     Means,
@@ -73,6 +77,7 @@ class TrainingPlan:
         balance: share of the patches that hold a class drawn evenly.
         augment: random changes of patches.
         learning_rate: peak learning rate.
+        normalisation: mean and standard deviation of each channel.
         choices: what was chosen, in order.
     """
 
@@ -86,7 +91,22 @@ class TrainingPlan:
     balance: float
     augment: Augmentation
     learning_rate: float
+    normalisation: Normalisation
     choices: tuple[Choice, ...]
+
+    def check_batch(self) -> None:
+        """Refuse what batch normalisation cannot average over: a single voxel at the lowest level.
+
+        Raises:
+            InputError: which says what to make larger.
+        """
+        network = self.architecture
+        lowest = self.batch * math.prod(length // network.reach().stride for length in self.patch)
+        if network.norm == "batch" and network.padding == "same" and lowest == 1:
+            raise InputError(
+                f"patch {','.join(map(str, self.patch))}, batch 1: one voxel at the lowest level cannot be"
+                " normalised; make the patch or the batch larger"
+            )
 
     def document(self) -> list[dict[str, Any]]:
         """Return the choices, ready for JSON."""
@@ -113,13 +133,33 @@ class _Draft:
         self.choices.append(Choice(name, list(shown) if isinstance(shown, tuple) else shown, reason))
 
 
-def plan_training(job: TrainJob, facts: Facts, means: Means) -> TrainingPlan:
+SETTLED = (
+    "architecture", "patch", "batch", "steps", "validate_every", "loss", "balance", "augment", "learning_rate",
+    "normalisation",
+)  # fmt: skip
+"""Fields of a job that a plan leaves none of open."""
+
+
+def settled(job: TrainJob, begun: TrainJob, choices: Sequence[Mapping[str, Any]]) -> TrainingPlan:
+    """Return the plan of a training that goes on.
+
+    Args:
+        job: the job as it is given now.
+        begun: the job that the training was begun with, nothing left out.
+        choices: its choices, as :meth:`TrainingPlan.document` gave them.
+    """
+    values = {name: getattr(begun, name) for name in SETTLED}
+    return TrainingPlan(job.model_copy(update=values), choices=tuple(Choice(**each) for each in choices), **values)
+
+
+def plan_training(job: TrainJob, facts: Facts, means: Means, normalisation: Normalisation) -> TrainingPlan:
     """Choose all that a job leaves out.
 
     Args:
         job: the job.
         facts: what the data are like.
         means: what there is to train with.
+        normalisation: as measured over all volumes, or as the job says.
 
     Raises:
         InputError: the network does not take the job's patch.
@@ -136,7 +176,6 @@ def plan_training(job: TrainJob, facts: Facts, means: Means) -> TrainingPlan:
         draft.note("architecture", architecture, GIVEN)
     batch = draft.settle("batch", choose_batch(architecture, patch, means))
     steps = draft.settle("steps", choose_steps(facts, patch, batch, means))
-    sgd = job.optimiser == "sgd"
     settled: dict[str, Any] = {
         "architecture": architecture,
         "patch": patch,
@@ -148,7 +187,8 @@ def plan_training(job: TrainJob, facts: Facts, means: Means) -> TrainingPlan:
         "loss": draft.settle("loss", choose_loss(facts)),
         "balance": draft.settle("balance", choose_balance(facts)),
         "augment": draft.settle("augment", choose_augment(facts, architecture.dims)),
-        "learning_rate": draft.settle("learning_rate", (0.01 if sgd else 0.001, f"usual for {job.optimiser}")),
+        "learning_rate": draft.settle("learning_rate", (learning_rate(job), f"usual for {job.optimiser}")),
+        "normalisation": draft.settle("normalisation", (normalisation, "measured over the training images")),
     }
     return TrainingPlan(job.model_copy(update=settled), choices=tuple(draft.choices), **settled)
 

@@ -1,8 +1,8 @@
-"""What the training data are like, from a sample of patches: what the plan's choices rest on."""
+"""What the training data are like, from a sample: what the plan's choices rest on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,12 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import label
 
+from pipeline.geometry import Box, Grid
+from pipeline.training.calibrate import evenly
+from pipeline.training.pairs import OpenPair
+from pipeline.training.targets import TargetRule
+from pipeline.training.truth import read_truth
 from pipeline.volume import Space
 
 Look = Literal["stained", "colour", "grey", "other"]
 
-SAMPLES = 48
-"""Patches that are looked at."""
+WINDOWS, WINDOW = 48, 512
+"""How many windows are looked at, at least one a pair, and their longest edge in voxels."""
 
 BRIGHT = 210
 """A pixel of glass is at least this bright in every channel."""
@@ -58,47 +63,55 @@ class Facts:
         return z / x
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What patches showed.
-
-    Attributes:
-        known: share of their voxels whose target is known.
-        shares: see :class:`Facts`.
-        diameter: see :class:`Facts`.
-        look: see :class:`Facts`.
-    """
-
-    known: float
-    shares: tuple[float, ...]
-    diameter: float | None
-    look: Look
-
-
-def look_at(patches: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], *, classes: int) -> Sample:
-    """Look at patches of a volume.
+def survey(pairs: Sequence[OpenPair], rule: TargetRule) -> Facts:
+    """Look at a sample of what is labelled: windows of the plane, evenly spaced over all pairs.
 
     Args:
-        patches: images ``(c, [z,] y, x)`` as they are stored, and class ids ``([z,] y, x)``; negative ids are
-            unknown. At least one.
-        classes: number of classes.
+        pairs: at least one, all with the same axes and channels.
+        rule: how class ids are made of what is stored.
+
+    Raises:
+        InputError: a value that is labelled is no class id.
     """
-    counts = np.zeros(classes, np.int64)
-    voxels, areas, looks = 0, list[float](), list[Look]()
-    for image, target in patches:
+    counts = np.zeros(rule.ids.count, np.int64)
+    voxels, areas, looks = 0, list[int](), list[Look]()
+    for pair, box in _windows(pairs):
+        target, _ = read_truth(pair, box, rule, 2)
         known = target[target >= 0]
-        counts += np.bincount(known.ravel().astype(np.int64), minlength=classes)
+        counts += np.bincount(known, minlength=len(counts))
         voxels += target.size
-        areas += _areas(target, classes)
-        looks.append(_look(image))
-    total = max(1, int(counts.sum()))
-    diameter = 2 * float(np.sqrt(np.quantile(areas, 0.9) / np.pi)) if areas else None
-    return Sample(total / voxels, tuple((counts / total).tolist()), diameter, max(looks, key=looks.count))
+        areas += _areas(target.reshape(target.shape[-2:]), len(counts))
+        image = pair.image.shown(box)
+        looks.append(_look(image.reshape(image.shape[0], *image.shape[-2:])))
+    known_share = counts.sum() / max(1, voxels)
+    regions = sum(box.size for pair in pairs for box in pair.known.regions())
+    first = pairs[0].image.volume
+    return Facts(
+        space=first.space,
+        shapes=tuple(pair.shape for pair in pairs),
+        channels=first.channels,
+        labelled=round(regions * known_share),
+        shares=tuple((counts / max(1, counts.sum())).tolist()),
+        diameter=2 * float(np.sqrt(np.quantile(areas, 0.9) / np.pi)) if areas else None,
+        look=max(looks, key=looks.count) if looks else "other",
+    )
 
 
-def _areas(target: npt.NDArray[Any], classes: int) -> list[int]:
-    """Return the areas of connected parts of the foreground classes, in the plane of a solid patch's middle."""
-    plane = target if target.ndim == 2 else target[target.shape[0] // 2]
+def _windows(pairs: Sequence[OpenPair]) -> Iterator[tuple[OpenPair, Box]]:
+    """Yield windows of what is labelled; of a stack, parts of single slices."""
+    most = -(-WINDOWS // len(pairs))
+    for pair in pairs:
+        regions = pair.known.regions()
+        for number in evenly(len(regions), most):
+            region = regions[number]
+            edges = (*(1,) * (region.ndim - 2), WINDOW, WINDOW)
+            grid = Grid(region.shape, tuple(min(e, n) for e, n in zip(edges, region.shape, strict=True)))
+            for place in evenly(len(grid), -(-most // min(most, len(regions)))):
+                yield pair, grid.core(place).shift(region.start)
+
+
+def _areas(plane: npt.NDArray[Any], classes: int) -> list[int]:
+    """Return the areas of connected parts of the foreground classes."""
     found: list[int] = []
     for number in range(1, classes):
         parts: npt.NDArray[np.int64] = label(plane == number)  # type: ignore[no-untyped-call]
@@ -122,8 +135,3 @@ def _is_stained(image: npt.NDArray[Any]) -> bool:
         return False
     red, green, blue = tissue.mean(axis=1)
     return bool(green + 10 < min(red, blue))
-
-
-def labelled_voxels(shapes: Sequence[tuple[int, ...]], known: float) -> int:
-    """Return about how many voxels have a known target."""
-    return int(sum(float(np.prod(shape)) for shape in shapes) * known)

@@ -59,6 +59,7 @@ def test_pairs_become_a_checkpoint(shown, tmp_path):
         batch=2,
         steps=2,
         threads=1,
+        split="none",
     )
     state = train_flow(job, return_state=True)
     assert state.is_completed()

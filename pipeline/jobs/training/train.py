@@ -1,0 +1,138 @@
+"""The job of training: one network, or one a fold, each resumable."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import TrainJob
+from pipeline.jobs.listener import Listener, Silent
+from pipeline.jobs.training.lesson import Lesson, lessons
+from pipeline.jobs.training.network import learn
+from pipeline.jobs.training.prepared import Prepared, prepare
+from pipeline.jobs.training.result import FORMAT, put_document
+from pipeline.training.resume import DONE
+
+
+def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
+    """Train a network, and write a checkpoint, ``NAME.metrics.json`` and ``NAME.curve.png`` beside it.
+
+    All of them are written at the end, each in one step: a checkpoint that is there already stays as it is until
+    then. What a training needs to go on is in the folder ``NAME.training``, from its first point of the learning curve
+    on: the same job again goes on from there, and on a CPU (without a time limit) ends with the same bits as if it had
+    never been stopped. Logs and pictures stay there when it has ended.
+
+    With ``split.folds`` there are as many networks, ``NAME.fold1.safetensors`` and so on, each measured on its part;
+    ``NAME.metrics.json`` then has the means over the folds and their spread, and there is no ``NAME.safetensors``.
+
+    The same job gives the same weights, bit by bit, on the same machine with the same number of threads (on a CPU,
+    without a time limit).
+
+    Args:
+        job: the settings; what is left out is planned, see :func:`plan_train`.
+        listener: who is told what is done.
+
+    Returns:
+        What ``NAME.metrics.json`` holds: ``checkpoint`` (path), ``digest``, ``steps``, ``patches``, ``seconds``,
+        ``loss``, ``validation`` (metrics of what is kept, or None), ``calibration``, ``curve``, ``normalisation``,
+        ``split``, ``plan``, ``provenance``, ``job``; of a cross-validation ``folds`` and ``summary``.
+
+    Raises:
+        InputError: refused before the first step; nothing was written.
+        RunMismatchError: another training that is not finished has this output.
+        OvertileError: training diverged; the checkpoint is as it was.
+        EnvironmentFaultError: the output cannot be written.
+    """
+    listener = listener or Silent()
+    prepared = prepare(job, listener)
+    parts = lessons(prepared, listener)
+    for choice in prepared.plan.choices:
+        listener.note(choice.text())
+    if job.restart:
+        prepared.folder.clear()
+    prepared.begin()
+    if job.split.folds:
+        found = _cross_validate(prepared, parts, listener)
+    else:
+        found = learn(prepared, parts[0], prepared.output, prepared.folder, listener)
+    prepared.folder.clear()
+    return found
+
+
+def plan_train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
+    """Return what :func:`train` would do, without doing it; nothing is written.
+
+    Returns:
+        ``plan`` (the choices, each with ``name``, ``value`` and ``reason``), ``split`` (one entry a network), ``job``
+        (with nothing left out), ``resumed`` (whether the training was begun before).
+
+    Raises:
+        InputError: it would be refused.
+    """
+    listener = listener or Silent()
+    prepared = prepare(job, listener)
+    parts = lessons(prepared, listener)
+    return {
+        "plan": prepared.plan.document(),
+        "split": [part.split for part in parts],
+        "job": prepared.plan.job.model_dump(mode="json"),
+        "resumed": prepared.resumed,
+    }
+
+
+def _cross_validate(prepared: Prepared, parts: Sequence[Lesson], listener: Listener) -> dict[str, Any]:
+    """Train a network a fold, but for those that are done, and write the summary."""
+    folds = []
+    for number, lesson in enumerate(parts, start=1):
+        folder = prepared.folder.part(f"fold{number}")
+        found = folder.document(DONE)
+        if found is None:
+            listener.note(f"fold {number} of {len(parts)}")
+            found = learn(prepared, lesson, _fold_path(prepared.output, number), folder, listener)
+            folder.put(DONE, found)
+        folds.append(found)
+    document = {
+        "format": FORMAT,
+        "folds": folds,
+        "summary": summary([fold["validation"] for fold in folds]),
+        "steps": sum(fold["steps"] for fold in folds),
+        "patches": sum(fold["patches"] for fold in folds),
+        "seconds": round(sum(fold["seconds"] for fold in folds), 3),
+        "plan": prepared.plan.document(),
+        "job": prepared.plan.job.model_dump(mode="json"),
+    }
+    put_document(prepared.output.with_suffix(".metrics.json"), document)
+    return document
+
+
+def summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean and spread over folds, ready for JSON.
+
+    Args:
+        found: the metrics of each fold, at least two.
+
+    Returns:
+        For ``mean_iou``, ``mean_dice`` and, under ``classes``, each class's ``iou`` and ``dice``: ``mean``, ``std``
+        (the sample's, with n - 1) and ``folds`` (how many had a value); None where fewer than one, or two, had.
+    """
+    names = ("mean_iou", "mean_dice")
+    classes = {
+        name: {key: _spread([each["classes"][name][key] for each in found]) for key in ("iou", "dice")}
+        for name in found[0]["classes"]
+    }
+    return {name: _spread([each[name] for each in found]) for name in names} | {"classes": classes}
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, Any]:
+    known = [value for value in values if value is not None]
+    return {
+        "mean": statistics.fmean(known) if known else None,
+        "std": statistics.stdev(known) if len(known) > 1 else None,
+        "folds": len(known),
+    }
+
+
+def _fold_path(output: Path, number: int) -> Path:
+    return output.with_name(f"{output.stem}.fold{number}{output.suffix}")
