@@ -1,4 +1,4 @@
-"""Which run of units is held out: of many, the one whose classes are most like those of all."""
+"""Which run of units is held out: of many, one of those whose classes are most like those of all."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pipeline.training.census import Counts
 
 CANDIDATES = 64
 """Runs that are compared."""
+
+CLOSE = 0.05
+"""Differences of shares, added up over the classes, that do not matter."""
 
 Score = tuple[int, float]
 """Classes that a side lacks, and how far shares are from what is wanted: less is better."""
@@ -29,7 +32,7 @@ def choose_part(counts: Counts, share: float, random: np.random.Generator, *, sh
     candidates = [order[: _length(counts[order], share)] for order in _orders(len(counts), random, shuffled)]
     total = counts.sum(axis=0)
     scores = [_score(counts[part].sum(axis=0), total, share) for part in candidates]
-    return sorted(candidates[min(range(len(scores)), key=scores.__getitem__)].tolist())
+    return sorted(candidates[_pick(scores)].tolist())
 
 
 def choose_parts(counts: Counts, folds: int, random: np.random.Generator, *, shuffled: bool) -> list[list[int]]:
@@ -52,8 +55,7 @@ def choose_parts(counts: Counts, folds: int, random: np.random.Generator, *, shu
     total = counts.sum(axis=0)
     candidates = [_cut(order, counts, folds) for order in _orders(len(counts), random, shuffled)]
     scores = [max(_score(counts[part].sum(axis=0), total, 1 / folds) for part in parts) for parts in candidates]
-    best = candidates[min(range(len(scores)), key=scores.__getitem__)]
-    return [sorted(part.tolist()) for part in best]
+    return [sorted(part.tolist()) for part in candidates[_pick(scores)]]
 
 
 def _orders(count: int, random: np.random.Generator, shuffled: bool) -> Iterator[npt.NDArray[np.intp]]:
@@ -78,6 +80,12 @@ def _cut(order: npt.NDArray[np.intp], counts: Counts, folds: int) -> Sequence[np
     middles = (np.cumsum(voxels) - voxels / 2) / voxels.sum()
     parts = [order[(middles * folds).astype(int) == k] for k in range(folds)]
     return parts if all(len(part) for part in parts) else np.array_split(order, folds)
+
+
+def _pick(scores: Sequence[Score]) -> int:
+    """Return the first candidate that is about as good as the best: so that the seed decides between equals."""
+    lacking, apart = min(scores)
+    return next(i for i, score in enumerate(scores) if score[0] == lacking and score[1] <= apart + CLOSE)
 
 
 def _score(held: Counts, total: Counts, share: float) -> Score:

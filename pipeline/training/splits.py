@@ -9,7 +9,7 @@
                 +-------+-------+-------+-------+
 
 What is held out is a run of neighbours (volumes in random order, slices, or blocks along a winding way), so that the
-guard costs little. Of many runs, drawn by the seed, the one is taken whose classes are most like those of all.
+guard costs little. Of many runs, drawn by the seed, one is taken whose classes are most like those of all.
 
 Image voxels of measured boxes may lie in the image of a patch that is learnt from, beside target voxels that are
 ignored: what is learnt depends on them only through the statistics of batch normalisation, if there is any.
