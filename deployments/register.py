@@ -6,6 +6,7 @@ server is the one of ``PREFECT_API_URL``; ``OVERTILE_GPUS`` is how many runs may
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from typing import Any
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
 
 from flows.limits import GPU
 
 ROOT = Path(__file__).parents[1]
-POOL = ("work-pool", "create", "overtile", "--type", "process", "--overwrite")
-TEMPLATE = ("--base-job-template", "deployments/pools/process.json")
+POOL = "overtile"
 DEPLOY = ("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
 AUTOMATIONS = ("crashed", "rerun-once")
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -29,9 +31,10 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 def main() -> None:
     """Register everything; fails at the first thing that the server refuses."""
     gpus = gpus_of(os.environ.get("OVERTILE_GPUS", "1"))
-    prefect(*POOL, *TEMPLATE)
-    prefect(*DEPLOY)
+    template = json.loads((ROOT / "deployments" / "pools" / "process.json").read_text())
     with get_client(sync_client=True) as client:
+        pool(client, template)
+        prefect(*DEPLOY)
         client.upsert_global_concurrency_limit_by_name(GPU, gpus)
         rerun = client.read_deployment_by_name("rerun-failed/rerun-failed")
         for name in AUTOMATIONS:
@@ -46,6 +49,16 @@ def gpus_of(text: str) -> int:
             f"OVERTILE_GPUS={text}: a number of 1 or more; where there are no GPUs, nothing waits for the limit"
         )
     return int(text)
+
+
+def pool(client: SyncPrefectClient, template: dict[str, Any]) -> None:
+    """Make the work pool, or give the one that is there its template; its limit and its pause are the operator's."""
+    try:
+        client.read_work_pool(POOL)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+    else:
+        client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
 
 
 def prefect(*arguments: str) -> None:

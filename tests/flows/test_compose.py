@@ -33,6 +33,7 @@ pytestmark = [
 DEPLOYMENTS = ROOT / "deployments"
 BUCKET = "overtile"
 WORKERS = 2
+SCHEDULER = "tls://dask-scheduler:8786"
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +73,16 @@ def topology(document, store, tmp_path_factory):
         yield services
 
 
-def ask(services, path, body=None, *, secret=None):
+def ask(services, path, body=None, *, secret=None, method=None):
     """The server's answer to a request, with its password if that is given."""
     address = f"http://127.0.0.1:{services.port('4200')}{path}"
     headers = {"Content-Type": "application/json"}
     if secret:
         headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
     content = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(address, content, headers), timeout=60) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(address, content, headers, method=method), timeout=60
+    ) as answer:
         return answer.read().decode()
 
 
@@ -101,8 +104,11 @@ def test_everything_is_registered_once_however_often_the_server_starts(topology)
     assert first["deployments"] == sorted(each["name"] for each in described)
     assert len(first["automations"]) == 2
     assert first["v2/concurrency_limits"] == ["overtile-gpu"]
+    pool, secret = "/api/work_pools/overtile", topology.secret("api_auth")
+    ask(topology, pool, {"concurrency_limit": 5}, secret=secret, method="PATCH")
     topology.run("init", *topology.services["init"]["command"])
     assert registered(topology) == first
+    assert json.loads(ask(topology, pool, secret=secret))["concurrency_limit"] == 5, "what an operator sets stays"
 
 
 def test_the_server_shows_its_pages_and_answers_to_nobody_without_its_password(topology):
@@ -110,6 +116,22 @@ def test_the_server_shows_its_pages_and_answers_to_nobody_without_its_password(t
     for secret in (None, "overtile:another"):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             ask(topology, "/api/deployments/filter", {}, secret=secret)
+
+
+def test_the_doctor_finds_server_store_and_cluster_well(topology):
+    asked = (
+        "--scheduler",
+        topology.translate("prefect-worker", SCHEDULER),
+        "--store",
+        f"s3://{BUCKET}/results",
+        "--json",
+    )
+    printed = topology.run("prefect-worker", "overtile", "doctor", *asked)
+    document, _ = json.JSONDecoder().raw_decode(printed[printed.index("{") :])
+    found = {each["name"]: each for each in document["checks"]}
+    assert f"{WORKERS} worker(s)" in found["scheduler"]["found"]
+    states = {name: found[name]["state"] for name in ("scheduler", "prefect", "store")}
+    assert states == dict.fromkeys(states, "ok"), found
 
 
 def test_a_deployment_segments_from_store_to_store_on_the_cluster(topology, model, tmp_path):
@@ -121,10 +143,10 @@ def test_a_deployment_segments_from_store_to_store_on_the_cluster(topology, mode
     shutil.copy(model, topology.folder / "volume-data" / "model.safetensors")
     output = f"s3://{BUCKET}/out.zarr"
     paths = {"input": place.url, "output": output, "model": "/data/model.safetensors"}
-    job = shape | paths | {"scheduler": "tls://dask-scheduler:8786"}
+    job = shape | paths | {"scheduler": SCHEDULER}
     parameters = topology.translate("prefect-worker", json.dumps({"job": job, "regions": 2}))
 
-    watch = ("--watch", "--watch-timeout", "150")
+    watch = ("--watch", "--watch-timeout", "400")
     topology.run(
         "prefect-worker", "prefect", "deployment", "run", "segment/segment", "--params", parameters, *watch
     )

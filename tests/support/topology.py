@@ -21,7 +21,7 @@ from servers import end, free_port
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 180.0
+PATIENCE = 400.0
 """Seconds in which a service is to be well or done."""
 
 HERE = "127.0.0.1"
