@@ -58,8 +58,8 @@ def reliability_png(before: Mapping[str, Any], after: Mapping[str, Any], title: 
     axes.set_ylabel("accuracy")
     axes.plot([0, 1], [0, 1], color=_OTHER, linestyle="--", linewidth=1)
     for found, name, colour in ((before, "raw", _LOSS), (after, "calibrated", _VALIDATION)):
-        bins = [each for each in found["bins"] if each["share"]]
-        known = [each["confidence"] for each in bins], [each["accuracy"] for each in bins]
+        groups = [each for each in found["reliability"] if each["voxels"]]
+        known = [each["mean_probability"] for each in groups], [each["positives"] for each in groups]
         axes.plot(*known, color=colour, marker="o", markersize=4, label=f"{name}: ECE {found['ece']:.3f}")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from skimage.measure import label
 
 from pipeline.geometry import Box, Grid
-from pipeline.training.calibrate import evenly
 from pipeline.training.pairs import OpenPair
+from pipeline.training.spread import evenly
 from pipeline.training.targets import TargetRule
 from pipeline.training.truth import read_truth
 from pipeline.volume import Space

@@ -13,13 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 from torch import nn
 
+from pipeline.evaluation.histograms import CalibrationStatistics
+from pipeline.evaluation.logits import LogitHistogram
 from pipeline.evaluation.metrics import metrics
 from pipeline.evaluation.statistics import ConfusionStatistics
 from pipeline.model.checkpoint import Normalisation
-from pipeline.training.calibrate import Sweep, evenly
 from pipeline.training.patches import Patch, PatchLayout
+from pipeline.training.spread import evenly
 from pipeline.training.targets import IGNORE
 
 Voxels = npt.NDArray[Any]
@@ -72,21 +75,24 @@ class Measured:
 
     Attributes:
         total: counts of target and found classes.
-        sweep: counts by threshold; of networks with one channel.
+        sweep: raw probabilities of the foreground; of networks with one channel, where voxels are kept.
+        histogram: and their logits.
         logits: of some voxels, ``(voxels, channels)`` each.
         targets: their class ids.
     """
 
     total: ConfusionStatistics
-    sweep: Sweep = field(default_factory=Sweep.zero)
+    sweep: CalibrationStatistics = field(default_factory=CalibrationStatistics.zero)
+    histogram: LogitHistogram = field(default_factory=LogitHistogram.zero)
     logits: list[Voxels] = field(default_factory=list)
     targets: list[Voxels] = field(default_factory=list)
 
     def add(self, seen: Seen, *, keep: int) -> None:
-        """Add a tile, and keep the logits of up to so many of its voxels."""
+        """Add a tile, and keep the logits of up to so many of its voxels; none for metrics alone."""
         self.total += ConfusionStatistics.of(seen.found, seen.target, classes=self.total.classes, ignore=IGNORE)
-        if len(seen.logits) == 1:
-            self.sweep += Sweep.of(seen.logits[0], seen.target)
+        if keep and len(seen.logits) == 1:
+            self.sweep += CalibrationStatistics.of(expit(seen.logits[0]), seen.target, ignore=IGNORE)
+            self.histogram += LogitHistogram.of(seen.logits[0], seen.target, ignore=IGNORE)
         known = np.flatnonzero(seen.target.ravel() >= 0)
         if keep and len(known):
             kept = known[list(evenly(len(known), keep))]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline.errors import EnvironmentFaultError, ModelError
@@ -20,7 +17,7 @@ from pipeline.model.checkpoint import Scalar, read_header
 from pipeline.model.unet import UNet
 from pipeline.model.weights import save_checkpoint
 from pipeline.store import put_file
-from pipeline.training.calibrate import fit_temperature, reliability
+from pipeline.training.calibrate import Calibration, calibrate
 from pipeline.training.figure import curve_png, reliability_png
 from pipeline.training.learner import History
 from pipeline.training.validation import Measured
@@ -29,43 +26,6 @@ FORMAT = "overtile-training/1"
 
 LONGEST = 2000
 """Characters of the boxes that are held out, in a checkpoint's header; the metrics document has all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """How the network's output becomes honest probabilities and class ids.
-
-    Attributes:
-        threshold: probability, calibrated, from which a sigmoid says foreground.
-        temperature: what logits are divided by.
-        document: how it was found, ready for JSON.
-    """
-
-    threshold: float = 0.5
-    temperature: float = 1.0
-    document: dict[str, Any] | None = None
-
-
-def calibrate(measured: Measured | None) -> Calibration:
-    """Find the best threshold and temperature on what was held out; one half and one where nothing was."""
-    if measured is None or not measured.targets:
-        return Calibration()
-    logits, targets = np.concatenate(measured.logits), np.concatenate(measured.targets)
-    temperature = fit_temperature(logits, targets)
-    threshold, swept = 0.5, None
-    if logits.shape[1] == 1:
-        raw = measured.sweep.best()
-        # The cut of the logits stays where the sweep found it; the header's threshold is of calibrated probabilities.
-        threshold = 1 / (1 + math.exp(-math.log(raw / (1 - raw)) / temperature))
-        swept = {"threshold": raw, "mean_iou": max(measured.sweep.mean_iou())}
-    document = {
-        "threshold": threshold,
-        "temperature": temperature,
-        "sweep": swept,
-        "raw": reliability(logits, targets),
-        "calibrated": reliability(logits / temperature, targets),
-    }
-    return Calibration(threshold, temperature, document)
 
 
 def provenance(prepared: Prepared, lesson: Lesson, history: History, validation: Any) -> dict[str, Scalar]:
