@@ -121,9 +121,8 @@ class LogitSample:
             raise InputError("samples of other sizes or numbers of classes cannot be added")
         hashes = np.concatenate([self.hashes, other.hashes])
         order = np.argsort(hashes)[: self.size]
-        logits, target = (
-            np.concatenate(p)[order] for p in ((self.logits, other.logits), (self.target, other.target))
-        )
+        logits: NDArray[np.float64] = np.concatenate([self.logits, other.logits])[order]
+        target: NDArray[np.int64] = np.concatenate([self.target, other.target])[order]
         return LogitSample(self.size, hashes[order], logits, target)
 
     def _true(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
