@@ -119,6 +119,12 @@ class Area:
             found = [part for box in found for part in self.kept.meeting(box)]
         return [part for box in found for part in subtract(box, self.without.meeting(box))]
 
+    def meets(self, box: Box) -> bool:
+        """Whether a voxel of a box is known and may be used; asks the mask only where there is one."""
+        return bool(self.regions(within=self.box.intersect(box))) and (
+            self.mask is None or bool(self.bits(box).any())
+        )
+
     def labelled_bits(self, box: Box) -> Bits:
         """Return which voxels that a box shows are labelled: outside the volume, of its mirror image."""
         inside = visible_box(box, self.shape)

@@ -1,4 +1,4 @@
-"""Random patches: where they lie, what the network sees around them, and how they are turned.
+"""Random patches: where they lie, and what the network sees around them.
 
 A patch is a box of the target. What the network sees of the image for it depends on the network::
 
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InputError, ModelError
-from pipeline.geometry import Box, Turn
+from pipeline.geometry import Box
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.training.census import Counted, take_census
 from pipeline.training.pairs import OpenPair, check_finite
@@ -130,12 +130,10 @@ class Draw:
     Attributes:
         pair: number of the pair.
         start: first voxel of the patch along each axis of its volume.
-        turn: how the patch is turned once it is read.
     """
 
     pair: int
     start: tuple[int, ...]
-    turn: Turn
 
 
 class PatchStream:
@@ -152,7 +150,6 @@ class PatchStream:
         rule: how class ids are made of what is stored; class ids alone for targets that store them.
         seed: the stream's number.
         balance: share of the patches that hold a voxel of a class, every class as often as the others.
-        augment: whether patches are flipped along every axis and, where they are square, turned in the plane.
 
     Raises:
         InputError: a volume is smaller than the patch; nothing is known of any; a target holds what is no class id.
@@ -166,7 +163,6 @@ class PatchStream:
         *,
         seed: Sequence[int],
         balance: float = 0.0,
-        augment: bool = False,
     ) -> None:
         self.rule = TargetRule(rule) if isinstance(rule, ClassIds) else rule
         bare = [each for each in pairs if isinstance(each, OpenPair)]
@@ -180,7 +176,6 @@ class PatchStream:
         self.seed = tuple(seed)
         self._pairs = [each.pair for each in counted]
         self._places = Places(counted, self.rule, layout.patch, balance)
-        self._augment = augment
 
     @property
     def distinct(self) -> int:
@@ -193,15 +188,11 @@ class PatchStream:
     def draw(self, index: int) -> Draw:
         """Return which patch has this index: a function of the seed and the index alone."""
         random = np.random.default_rng((*self.seed, index))
-        number, voxels = self._places.draw(random)
-        start, lattice = list(voxels), self.layout.lattice
+        number, voxel = self._places.draw(random)
+        start, lattice = list(voxel), self.layout.lattice
         lead = len(start) - len(self.layout.patch)
         start[lead:] = [a // lattice * lattice for a in start[lead:]]
-        square = self.layout.patch[-1] == self.layout.patch[-2]
-        bits = random.integers(2, size=1 + len(self.layout.patch)).astype(bool).tolist()
-        if not self._augment:
-            bits = [False] * len(bits)
-        return Draw(number, tuple(start), Turn(bits[0] and square, tuple(bits[1:])))
+        return Draw(number, tuple(start))
 
     def read(self, draw: Draw) -> Patch:
         """Read a patch; a slice of a stack comes without its z axis.
@@ -220,9 +211,7 @@ class PatchStream:
         target, weights = read_truth(pair, seen, self.rule, dims)
         if lead:
             image, target, weights = image[:, 0], target[0], None if weights is None else weights[0]
-        turn = draw.turn.apply
-        turned = None if weights is None else turn(weights[np.newaxis])[0]
-        return Patch(turn(image), turn(target[np.newaxis])[0], turned)
+        return Patch(image, target, weights)
 
     def __getitem__(self, index: int) -> Patch:
         return self.read(self.draw(index))

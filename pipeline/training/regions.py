@@ -47,18 +47,22 @@ class RegionTiles:
         for number, pair in enumerate(pairs):
             grid = Grid(pair.shape, self._shape(pair))
             met = {position for box in pair.known.regions() for position in grid.overlapping(box)}
-            starts = (tuple(p * c for p, c in zip(position, grid.chunk, strict=True)) for position in sorted(met))
-            self._places += [(number, start) for start in starts]
+            cores = (grid.core(grid.number(position)) for position in sorted(met))
+            self._places += [(number, core.start) for core in cores if pair.known.meets(core)]
 
     def __len__(self) -> int:
         return len(self._places)
 
+    def where(self, index: int) -> tuple[int, Box]:
+        """Return which pair a tile is of, and its box in the pair's volume; it may reach outside."""
+        number, start = self._places[index]
+        return number, Box.of_shape(self._shape(self._pairs[number])).shift(start)
+
     def __getitem__(self, index: int) -> Patch:
         """Read a tile. Errors as :meth:`pipeline.training.patches.PatchStream.read`."""
-        number, start = self._places[index]
+        number, box = self.where(index)
         pair, layout = self._pairs[number], self.layout
         dims = len(layout.patch)
-        box = Box.of_shape(self._shape(pair)).shift(start)
         lead = (0,) * (box.ndim - dims)
         seen = box.grow((*lead, *layout.before), (*lead, *layout.after))
         image = pair.image.shown(seen)

@@ -61,7 +61,6 @@ def data(make_pair):
         PatchLayout.plain(NETWORK, (16, 16)),
         ClassIds(2),
         seed=(0,),
-        augment=True,
     )
     normalisation = Normalisation(mean=(128,), std=(74,))
     return lambda steps, first=0: Batches(stream, normalisation, count=2 * steps, size=2, first=2 * first)

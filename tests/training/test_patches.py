@@ -21,9 +21,9 @@ def numbered(*shape):
     return np.arange(np.prod(shape)).reshape(shape).astype("i4")
 
 
-def stream_of(pairs, architecture, patch, *, layout=PatchLayout.plain, ids=ANY, seed=0, augment=True, cache=2**20):
+def stream_of(pairs, architecture, patch, *, layout=PatchLayout.plain, ids=ANY, seed=0, cache=2**20):
     opened = hold(open_pairs(pairs, architecture), cache)
-    return PatchStream(opened, layout(architecture, patch), ids, seed=(seed, 0), augment=augment)
+    return PatchStream(opened, layout(architecture, patch), ids, seed=(seed, 0))
 
 
 def pad_all(volume, width, mode):
@@ -54,12 +54,11 @@ def test_a_patch_and_what_is_seen_around_it_are_slices_of_the_mirrored_volume(
         found, draw = patches[index], patches.draw(index)
         sides = list(zip(draw.start, layout.before, patch, layout.after, strict=True))
         seen = tuple(slice(width + s - b, width + s + p + a) for s, b, p, a in sides)
-        np.testing.assert_array_equal(found.image, draw.turn.apply(mirrored[seen][np.newaxis]))
+        np.testing.assert_array_equal(found.image, mirrored[seen][np.newaxis])
         expected = np.where(known[seen] < 0, IGNORE, known[seen] % 2)
-        np.testing.assert_array_equal(found.target, draw.turn.apply(expected[np.newaxis])[0])
-        if draw.turn.is_plain:
-            core = tuple(slice(s, s + p) for s, _, p, _ in sides)
-            np.testing.assert_array_equal(layout.cut(found).target, volume[core] % 2)
+        np.testing.assert_array_equal(found.target, expected)
+        core = tuple(slice(s, s + p) for s, _, p, _ in sides)
+        np.testing.assert_array_equal(layout.cut(found).target, volume[core] % 2)
 
 
 @pytest.mark.parametrize("architecture", [VALID, SAME])
@@ -165,31 +164,6 @@ def test_pairs_are_drawn_by_weight_and_known_voxels_alike(make_pair):
     assert {draw.start[1] for draw in drawn} == set(range(25))
 
 
-@pytest.mark.parametrize("patch", [(16, 16), (16, 20)])
-def test_image_and_target_are_turned_alike(make_pair, patch):
-    volume = numbered(50, 61)
-    both = np.stack([volume, volume])
-    network = SAME.model_copy(update={"in_channels": 2})
-    patches = stream_of([make_pair(both, volume % 2)], network, patch)
-    turns = set()
-    for index in range(64):
-        found = patches[index]
-        assert found.target.shape == patch
-        np.testing.assert_array_equal(found.image[0] % 2, found.target)
-        np.testing.assert_array_equal(found.image[1], found.image[0])
-        turns.add(patches.draw(index).turn)
-    assert len(turns) == (8 if patch[0] == patch[1] else 4)
-
-
-def test_without_augmentation_nothing_is_turned_and_places_are_the_same(make_pair):
-    volume = numbered(50, 61)
-    pair = make_pair(volume, volume % 2, "yx")
-    turned, plain = (stream_of([pair], SAME, (16, 16), augment=augment) for augment in (True, False))
-    for index in range(20):
-        assert plain.draw(index).turn == Turn(False, (False, False))
-        assert plain.draw(index).start == turned.draw(index).start
-
-
 def test_a_flat_network_sees_slices_of_a_stack(make_pair):
     stack = numbered(2, 5, 30, 31)
     patches = stream_of(
@@ -219,11 +193,3 @@ def test_the_eight_turns_differ():
     patch = np.arange(4).reshape(1, 2, 2)
     turns = [Turn(e, (y, x)) for e in (False, True) for y in (False, True) for x in (False, True)]
     assert len({turn.apply(patch).tobytes() for turn in turns}) == 8
-
-
-def test_a_flip_along_z_turns_a_stack_over(make_pair):
-    stack = numbered(4, 8, 8)
-    network = SAME.model_copy(update={"dims": 3, "depth": 2})
-    patches = stream_of([make_pair(stack, stack % 2, "zyx", "zyx")], network, (4, 8, 8))
-    flipped = {bool(patches[i].image[0, 0, 0, 0] >= 128) for i in range(20)}
-    assert flipped == {True, False}

@@ -45,7 +45,7 @@ def test_known_voxels_are_drawn_evenly_or_by_class_and_no_other(make_pair, balan
     target = np.zeros((24, 30), "u1")
     target[3:8, 4:9], target[20, 28] = 1, 2
     pair = make_pair(image_of(24, 30), target, "yx", boxes=("2:10,3:12", "18:24,25:30"))
-    counted = take_census(open_pairs([pair]), RULE, PATCH)
+    counted = take_census(hold(open_pairs([pair]), 2**20), RULE, PATCH)
     places, random = Anchors(counted, RULE, PATCH, balance), np.random.default_rng(0)
     known = counted[0].pair.known.bits(Box.of_shape(target.shape))
     drawn = np.zeros(target.shape, int)
@@ -63,7 +63,7 @@ def test_known_voxels_are_drawn_evenly_or_by_class_and_no_other(make_pair, balan
 def test_a_balance_between_looks_for_a_class_in_as_many_draws(make_pair):
     target = np.zeros((24, 30), "u1")
     target[0, 0] = 2
-    counted = take_census(open_pairs([make_pair(image_of(24, 30), target, "yx")]), RULE, PATCH)
+    counted = take_census(hold(open_pairs([make_pair(image_of(24, 30), target, "yx")]), 2**20), RULE, PATCH)
     places, random = Anchors(counted, RULE, PATCH, 0.5), np.random.default_rng(0)
     rare = sum(places.draw(random)[1] == (0, 0) for _ in range(2000))
     assert rare == pytest.approx(500, rel=0.12)  # half of the half: one of two classes that there are
@@ -74,7 +74,7 @@ def test_a_class_is_looked_for_in_the_pairs_that_have_it_by_weight(make_pair):
     targets[1][2, 2] = targets[2][3, 3] = 1
     pairs = [make_pair(image_of(16, 16), t, "yx", weight=w) for t, w in zip(targets, (5, 1, 3), strict=True)]
     places, random = (
-        Anchors(take_census(open_pairs(pairs), RULE, PATCH), RULE, PATCH, 1.0),
+        Anchors(take_census(hold(open_pairs(pairs), 2**20), RULE, PATCH), RULE, PATCH, 1.0),
         np.random.default_rng(0),
     )
     drawn = Counter(places.draw(random)[0] for _ in range(3000))
@@ -115,7 +115,7 @@ def test_patches_shared_through_a_cache_are_those_that_are_read(make_pair):
 
 def test_nothing_is_known_of_what_must_not_be_used_and_patches_keep_away_from_it(make_pair):
     image = image_of(64, 64)
-    counted = take_census(open_pairs([make_pair(image, image % 3, "yx")]), RULE, PATCH)[0]
+    counted = take_census(hold(open_pairs([make_pair(image, image % 3, "yx")]), 2**20), RULE, PATCH)[0]
     taken = Box((20, 0), (44, 64))
     pair = with_area(counted.pair, without=[taken])
     stream = PatchStream([pair], PatchLayout.plain(SAME, PATCH), RULE, seed=(0,))

@@ -68,7 +68,6 @@ def _lesson(prepared: Prepared, fold: Fold) -> Lesson:
         prepared.rule,
         seed=(plan.job.seed, TRAINING),
         balance=plan.balance,
-        augment=plan.augment.flips,
     )
     pairs = [each.pair for each in fold.measured]
     tiles = RegionTiles(pairs, tile_layout(plan.architecture, pairs), prepared.rule) if pairs else None
