@@ -6,11 +6,12 @@ core's voxels alone, so those of disjoint cores add up to the whole volume's, wh
 Conventions. A mask is where a map has the class. Outside of the volume, nothing has it. Voxels that the target
 ignores are of no mask, are not counted, and make no outline: a mask that reaches them has no edge there.
 
-* *Boundary IoU* (Cheng et al. 2021, eq. 2): IoU of the two masks' voxels within ``width`` voxels of the mask's end,
+* *Boundary IoU* (Cheng et al. 2021): IoU of the two masks' voxels within ``width`` voxels of the mask's end,
   in steps to any of the neighbours that share a face, an edge or a corner (as their program erodes).
 * An *edge* is a voxel of a mask of which a neighbour that shares a face is not. From each edge voxel of one mask, the
   Euclidean distance to the nearest edge voxel of the other is taken, between centres, in the unit of the spacing.
-* *Surface Dice* (Nikolov et al. 2018) at a tolerance: the share of all edge voxels, of both, at most so far away.
+* *Surface Dice* at a tolerance: the share of all edge voxels, of both, at most so far away. (Nikolov et al. 2018 weigh
+  pieces of surface by their area; here each edge voxel counts once, as in MONAI.)
 * *Hausdorff 95*: the 95th percentile (linear between ranks) of the distances of each mask's edge voxels, and the
   greater of both.
 

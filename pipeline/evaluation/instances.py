@@ -9,7 +9,7 @@ sq, rq, pq               mean IoU of the matches, F1, and their product: panopti
 aji                      Kumar et al. 2017, algorithm 1
 =======================  =============================================================================================
 
-Above an IoU of 1/2 a match is unique (Kirillov et al. 2019, appendix). Below, objects are matched one to one: as many
+Above an IoU of 1/2 a match is unique (Kirillov et al. 2019, theorem 1). Below, objects are matched one to one: as many
 as possible, and of those the greatest sum of IoU.
 """
 
