@@ -5,6 +5,7 @@ Keys are stable (``segment-predict``, ``segment-failed-chunks`` ...), so that th
 
 from __future__ import annotations
 
+import base64
 import contextvars
 import threading
 import time
@@ -17,7 +18,12 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 
 from flows.board import Board, PrefectBoard
 from flows.links import link_to
@@ -209,6 +215,16 @@ def show_markdown(key: str, text: str, description: str) -> None:
 def show_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
     """Show a table, if the server takes it."""
     _attempt(key, lambda: create_table_artifact(redact_all(rows), key=key, description=redact(description)))
+
+
+def show_picture(key: str, path: Path, description: str) -> None:
+    """Show a small PNG, if the server takes it."""
+
+    def create() -> None:
+        picture = base64.b64encode(path.read_bytes()).decode()
+        create_image_artifact(f"data:image/png;base64,{picture}", key=key, description=redact(description))
+
+    _attempt(key, create)
 
 
 def show_link(key: str, place: str, text: str) -> None:

@@ -94,6 +94,24 @@ def _against(value: float | None, previous: float | None) -> str:
     return now if previous is None else f"{now} ({before})"
 
 
+def fold_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a cross-validation's table: mean and standard deviation over the folds.
+
+    Args:
+        summary: as :func:`pipeline.train` gives it.
+    """
+    named = {**summary["classes"], "mean": {name: summary[f"mean_{name}"] for name in ("iou", "dice")}}
+    return [
+        {"class": name}
+        | {
+            f"{SHOWN[ratio]} {part}": _rounded(of[ratio][part])
+            for ratio in ("iou", "dice")
+            for part in ("mean", "std")
+        }
+        for name, of in named.items()
+    ]
+
+
 def _rounded(ratio: float | None) -> float | None:
     return None if ratio is None else round(ratio, 4)
 

@@ -8,11 +8,11 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 import pipeline
-from flows.artifacts import FlowListener, show_markdown
+from flows.artifacts import FlowListener
 from flows.limits import gpu_slot
 from flows.naming import run_name
 from flows.redact import redacted
-from flows.texts import facts
+from flows.trained import show_trained
 from pipeline.config import TrainJob
 from pipeline.jobs.listener import Listener
 
@@ -20,20 +20,17 @@ from pipeline.jobs.listener import Listener
 @flow(name="train", flow_run_name=run_name, persist_result=False, result_serializer="json")
 @redacted
 def train_flow(job: TrainJob) -> dict[str, Any]:
-    """Train a U-Net. Nothing is written before the end, so running it again begins anew.
+    """Train a U-Net. A run that was stopped goes on when it is run again.
 
     Args:
-        job: pairs, output, architecture and classes are needed; the settings are those of overtile train.
+        job: pairs, output and classes are needed, the rest is planned; the settings are those of overtile train.
 
     Returns:
         What the checkpoint's ``NAME.metrics.json`` holds.
     """
     with FlowListener("train", job.output) as listener:
         found = train(job, listener)
-        shown = {name: found[name] for name in ("digest", "steps", "patches", "seconds", "loss")}
-        measured = found["validation"] or {}
-        quality = {f"validation {name}": measured.get(name) for name in ("mean_iou", "mean_dice")}
-        show_markdown("train-checkpoint", facts(job.output, shown | quality), job.output)
+        show_trained(found, job.output)
     return found
 
 

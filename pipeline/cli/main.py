@@ -105,7 +105,7 @@ def run(arguments: list[str]) -> int:
         Console().error(str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        Console().error("interrupted: finished chunks are kept; run the same command again (training begins anew)")
+        Console().error("interrupted: what is finished is kept; run the same command again to go on")
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, OSError) and error.errno in ENVIRONMENT:

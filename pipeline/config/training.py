@@ -56,6 +56,14 @@ class Split(Job):
         None, ge=0, description="voxels around a held-out block that neither side uses; what the network sees"
     )
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.folds and self.by == "none":
+            raise ValueError(
+                f"{self.folds} folds are measured on parts of the pairs: split by something, not by none"
+            )
+        return self
+
 
 class Elastic(Job):
     """Elastic deformation (Ronneberger et al. 2015, section 3.1): random displacements of a coarse grid, bicubic."""
@@ -145,6 +153,7 @@ class TrainJob(Job):
     )
     cache: Bytes = Field(2 << 30, description="memory for decoded voxels")
     loaders: Positive | None = Field(None, description="threads that make patches; as many as there are cores")
+    dry_run: bool = Field(False, description="show what is planned and why, and train nothing")
     restart: bool = Field(False, description="throw away what an unfinished training left behind, and begin anew")
     seed: int = Field(0, ge=0, description="seed of everything that is random")
     deterministic: bool = Field(False, description="refuse operations whose bits differ from run to run (GPU)")

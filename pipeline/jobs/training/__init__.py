@@ -1,5 +1,5 @@
 """Train a network: from the job to a checkpoint, its metrics, its learning curve and the pictures on the way."""
 
-from pipeline.jobs.training.train import plan_train, train
+from pipeline.jobs.training.train import train
 
-__all__ = ["plan_train", "train"]
+__all__ = ["train"]

@@ -31,13 +31,15 @@ def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
     without a time limit).
 
     Args:
-        job: the settings; what is left out is planned, see :func:`plan_train`.
+        job: the settings; what is left out is planned, see :mod:`pipeline.training.plan`.
         listener: who is told what is done.
 
     Returns:
         What ``NAME.metrics.json`` holds: ``checkpoint`` (path), ``digest``, ``steps``, ``patches``, ``seconds``,
         ``loss``, ``validation`` (metrics of what is kept, or None), ``calibration``, ``curve``, ``normalisation``,
-        ``split``, ``plan``, ``provenance``, ``job``; of a cross-validation ``folds`` and ``summary``.
+        ``split``, ``plan``, ``provenance``, ``job``; of a cross-validation ``folds`` and ``summary``. Of a dry run,
+        which writes nothing: ``plan`` (choices with ``name``, ``value`` and ``reason``), ``split`` (one entry a
+        network), ``job`` (with nothing left out) and ``resumed`` (whether the training was begun before).
 
     Raises:
         InputError: refused before the first step; nothing was written.
@@ -48,6 +50,8 @@ def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
     listener = listener or Silent()
     prepared = prepare(job, listener)
     parts = lessons(prepared, listener)
+    if job.dry_run:
+        return _planned(prepared, parts)
     for choice in prepared.plan.choices:
         listener.note(choice.text())
     if job.restart:
@@ -61,19 +65,8 @@ def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
     return found
 
 
-def plan_train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
-    """Return what :func:`train` would do, without doing it; nothing is written.
-
-    Returns:
-        ``plan`` (the choices, each with ``name``, ``value`` and ``reason``), ``split`` (one entry a network), ``job``
-        (with nothing left out), ``resumed`` (whether the training was begun before).
-
-    Raises:
-        InputError: it would be refused.
-    """
-    listener = listener or Silent()
-    prepared = prepare(job, listener)
-    parts = lessons(prepared, listener)
+def _planned(prepared: Prepared, parts: Sequence[Lesson]) -> dict[str, Any]:
+    """Return what a dry run finds."""
     return {
         "plan": prepared.plan.document(),
         "split": [part.split for part in parts],
