@@ -23,7 +23,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from pipeline.model.checkpoint import Normalisation
-from pipeline.model.unet import UNet
 from pipeline.training.patches import Patch, PatchStream
 from pipeline.training.targets import Voxels
 
@@ -148,19 +147,3 @@ class Batches(IterableDataset[Batch]):
 def loader(batches: Batches) -> DataLoader[Batch]:
     """Wrap batches, which are whole already, for Lightning."""
     return DataLoader(batches, batch_size=None, num_workers=0)
-
-
-def predictions(model: UNet, batches: Batches) -> Iterator[tuple[Voxels, Voxels]]:
-    """Yield the class ids that a network finds in each batch, and the target's, ``(N, *spatial)`` each.
-
-    Args:
-        model: the network, in evaluation mode, on any device.
-        batches: laid out exactly (``PatchLayout.exact``) for class ids as in the whole volume.
-    """
-    device = next(model.parameters()).device
-    for images, targets, _ in batches:
-        with torch.no_grad():
-            logits = model(images.to(device))[:, :, *batches.layout.kept]
-        # A sigmoid says foreground from the probability 0.5, which is a checkpoint's usual threshold.
-        found = (logits[:, 0] >= 0).int() if logits.shape[1] == 1 else logits.argmax(1)
-        yield found.cpu().numpy(), targets.numpy()

@@ -18,7 +18,6 @@ from pipeline.training.areas import Area
 from pipeline.training.cache import ChunkCache, Pieces
 from pipeline.training.fitting import check_alike, check_fits, check_network, check_present, check_stored
 from pipeline.training.opening import open_area, open_pair_image, open_pair_target
-from pipeline.training.targets import ClassIds as ClassIds
 from pipeline.training.targets import Instances
 from pipeline.volume import Volume
 from pipeline.volume.image import Image
@@ -201,11 +200,3 @@ def check_finite(name: str, voxels: npt.NDArray[Any], box: Box) -> None:
             f"{name}: the image holds NaN or infinity in voxels {box}; training cannot use them: replace them by"
             " numbers"
         )
-
-
-def check_targets(pairs: Iterable[OpenPair], ids: ClassIds) -> None:
-    """Look at a sample of every target (all of a small one); raise InputError if a value is no class id."""
-    for pair in pairs:
-        for box in pair.target.sampled_boxes():
-            known = pair.known.labelled_bits(box)
-            ids.check(pair.target.shown(box)[0][known], pair.name)

@@ -16,7 +16,6 @@ be changed alike; it is cut to the patch at the end.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,7 +63,6 @@ class PatchLayout:
         before: input voxels in front of the patch.
         after: input voxels behind it.
         crop: output voxels in front of the patch, which are thrown away.
-        lattice: patches begin at multiples of this.
         step: lengths of patches are multiples of this.
     """
 
@@ -72,7 +70,6 @@ class PatchLayout:
     before: tuple[int, ...]
     after: tuple[int, ...]
     crop: tuple[int, ...]
-    lattice: int = 1
     step: int = 1
 
     @classmethod
@@ -83,7 +80,7 @@ class PatchLayout:
             InputError: a padded network does not take inputs of the patch's size; the nearest legal ones are named.
         """
         if architecture.padding == "valid":
-            return cls._with_context(architecture, patch, lattice=1)
+            return cls.exact(architecture, patch)
         for length in patch:
             try:
                 architecture.output_length(length)
@@ -94,15 +91,11 @@ class PatchLayout:
 
     @classmethod
     def exact(cls, architecture: UNetArchitecture, patch: Sequence[int]) -> PatchLayout:
-        """Return what validation sees: with this context, on this lattice, the output is the whole volume's."""
-        return cls._with_context(architecture, patch, lattice=architecture.reach().stride)
-
-    @classmethod
-    def _with_context(cls, architecture: UNetArchitecture, patch: Sequence[int], *, lattice: int) -> PatchLayout:
+        """Return what inference sees: on the lattice of the stride, the output of a patch is the whole volume's."""
         reach = architecture.reach()
         count = len(patch)
         after = tuple(reach.after(length) for length in patch)
-        return cls(tuple(patch), (reach.before,) * count, after, (reach.crop,) * count, lattice)
+        return cls(tuple(patch), (reach.before,) * count, after, (reach.crop,) * count)
 
     @property
     def input(self) -> tuple[int, ...]:
@@ -177,22 +170,10 @@ class PatchStream:
         self._pairs = [each.pair for each in counted]
         self._places = Places(counted, self.rule, layout.patch, balance)
 
-    @property
-    def distinct(self) -> int:
-        """Patches that fit side by side into all volumes."""
-        return sum(
-            math.prod(n // p for n, p in zip(pair.shape, self._box_shape(pair), strict=True))
-            for pair in self._pairs
-        )
-
     def draw(self, index: int) -> Draw:
         """Return which patch has this index: a function of the seed and the index alone."""
         random = np.random.default_rng((*self.seed, index))
-        number, voxel = self._places.draw(random)
-        start, lattice = list(voxel), self.layout.lattice
-        lead = len(start) - len(self.layout.patch)
-        start[lead:] = [a // lattice * lattice for a in start[lead:]]
-        return Draw(number, tuple(start))
+        return Draw(*self._places.draw(random))
 
     def read(self, draw: Draw) -> Patch:
         """Read a patch; a slice of a stack comes without its z axis.

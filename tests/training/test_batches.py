@@ -10,9 +10,8 @@ import torch
 from pipeline.errors import InputError
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.model.checkpoint import Normalisation
-from pipeline.model.unet import UNet
 from pipeline.training import batches as training_batches
-from pipeline.training.batches import AHEAD, Batches, loader, predictions
+from pipeline.training.batches import AHEAD, Batches, loader
 from pipeline.training.pairs import open_pairs
 from pipeline.training.patches import PatchLayout, PatchStream
 from pipeline.training.targets import ClassIds, TargetRule, Weighing
@@ -126,16 +125,3 @@ def test_targets_are_cut_to_the_patch_and_weights_travel_along(make_pair):
     assert targets.shape == weights.shape == (3, 8, 8)
     assert torch.equal(weights, targets * 2.0)
     assert weights.dtype == torch.float32
-
-
-@pytest.mark.parametrize("outputs", [1, 2])
-def test_predictions_are_the_classes_that_the_network_finds(stream, outputs):
-    network = NETWORK.model_copy(update={"classes": outputs})
-    model = UNet(network).eval()
-    batches = Batches(stream, SCALE, count=3, size=2)
-    found = list(predictions(model, batches))
-    for (classes, target), (images, targets, _) in zip(found, batches, strict=True):
-        logits = model(images).detach().numpy()
-        expected = logits[:, 0] >= 0 if outputs == 1 else logits[:, 1] > logits[:, 0]
-        np.testing.assert_array_equal(classes, expected)
-        np.testing.assert_array_equal(target, targets)

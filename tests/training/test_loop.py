@@ -18,8 +18,9 @@ from pipeline.training.learner import Learner
 from pipeline.training.loop import Course, DivergedError, fit
 from pipeline.training.losses import loss_for
 from pipeline.training.optimisers import make_optimiser, make_schedule
-from pipeline.training.pairs import ClassIds, open_pairs
+from pipeline.training.pairs import open_pairs
 from pipeline.training.patches import PatchLayout, PatchStream
+from pipeline.training.targets import ClassIds
 
 NETWORK = UNetArchitecture(classes=1, depth=2, width=4, padding="same", norm="batch", dropout=0.2)
 PAIR = {"image": "i.zarr", "target": "t.zarr"}

@@ -8,7 +8,7 @@ from pipeline.config import Pair
 from pipeline.errors import InputError, VolumeError
 from pipeline.geometry import Box
 from pipeline.model.architecture import UNetArchitecture
-from pipeline.training.pairs import Source, check_targets, hold, open_pairs
+from pipeline.training.pairs import Source, hold, open_pairs
 from pipeline.training.targets import ClassIds
 from pipeline.volume import Space, open_volume, publish
 
@@ -117,17 +117,14 @@ def test_samples_are_all_of_a_small_volume_and_evenly_spaced_in_a_large_one(make
 
 
 @pytest.mark.parametrize(("value", "ignore"), [(2, None), (7, 255), (2, 3), (-1, None)])
-def test_values_that_are_no_class_ids_are_refused_before_the_start(make_pair, value, ignore):
+def test_values_that_are_no_class_ids_are_refused(value, ignore):
     target = np.zeros((20, 24), "i2")
     target[19, 23] = value
     if ignore is not None:
         target[0, 0] = ignore
-    opened = open_pairs([make_pair(RGB, target)], FLAT)
-    with pytest.raises(
-        InputError, match=rf"pairs\.0.*holds the value {value}, but there are 2 classes \(0 to 1\)"
-    ):
-        check_targets(opened, ClassIds(2, ignore))
-    check_targets(opened, ClassIds(8 if value > 0 else 2, value if value < 0 else ignore))
+    with pytest.raises(InputError, match=rf"here: .*holds the value {value}, but there are 2 classes \(0 to 1\)"):
+        ClassIds(2, ignore).check(target, "here")
+    ClassIds(8 if value > 0 else 2, value if value < 0 else ignore).check(target, "here")
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i8", "u8"])

@@ -95,4 +95,4 @@ def test_tiles_are_no_longer_than_what_is_held_out(make_pair):
     pair = open_pairs([make_pair(voxels(64, 64), axes="yx", boxes=("0:13,0:30", "20:40,3:5"))])[0]
     layout = tile_layout(network, [pair])
     assert layout.patch == (20, 32)
-    assert layout.lattice == network.reach().stride
+    assert layout == PatchLayout.exact(network, (20, 32))
