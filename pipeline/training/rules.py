@@ -99,7 +99,7 @@ def choose_patch(
         parts: blocks of two patches that all volumes together must have; 0 where none are held out that way.
     """
     dims, stride = architecture.dims, architecture.reach().stride
-    largest, least = (512 if means.fast else 256, 64) if dims == 2 else (128 if means.fast else 64, 32)
+    largest, least = (512 if means.fast else 256, 128) if dims == 2 else (128 if means.fast else 64, 32)
     wanted = largest // 2 if facts.diameter is None else OBJECTS_ACROSS * facts.diameter
     edge = int(min(max(wanted, least), largest))
     room = [min(shape[axis] for shape in facts.shapes) for axis in range(-dims, 0)]
