@@ -34,7 +34,7 @@ UNIT_CHUNKS = 256
 """Chunks that a unit may hold at most."""
 
 
-LEAVE = 5.0
+LEAVE = 10.0
 """Seconds in which the workers should let go of the work."""
 
 
