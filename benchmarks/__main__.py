@@ -6,14 +6,29 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import exactness, export, formats, ingest, ledger, memory, million, real, slide, soak
+from benchmarks import (
+    exactness,
+    export,
+    formats,
+    ingest,
+    isbi_measures,
+    ledger,
+    memory,
+    million,
+    prefect_calls,
+    real,
+    slide,
+    soak,
+)
 
 BENCHMARKS = {
     "exactness": exactness.run,
     "memory": memory.run,
     "ledger": ledger.run,
     "million": million.run,
+    "prefect": prefect_calls.run,
     "isbi": real.run_isbi,
+    "isbi_measures": isbi_measures.run,
     "monuseg": real.run_monuseg,
     "ingest": ingest.run,
     "formats": formats.run,
