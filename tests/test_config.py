@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.cli.options import job_command
-from pipeline.config import EvaluateJob, IngestJob, Job, Pair, SegmentJob, TrainJob, explain, load_job
+from pipeline.config import (
+    AggregateJob,
+    EvaluateJob,
+    IngestJob,
+    Job,
+    Pair,
+    SegmentJob,
+    TrainJob,
+    explain,
+    load_job,
+)
 from pipeline.config.values import NO_CREDENTIALS
 from pipeline.errors import InputError
 
@@ -20,6 +30,7 @@ TRAIN = {"pairs": [PAIR], "output": "m.safetensors", "classes": "background,cell
 SMALLEST = {
     SegmentJob: PATHS,
     IngestJob: {"source": "a.tif", "output": "a.zarr"},
+    AggregateJob: {"sources": ["metrics"], "out": "t.parquet"},
     EvaluateJob: {"prediction": "p.zarr", "target": "t.zarr"},
     TrainJob: TRAIN,
     Pair: PAIR,
@@ -257,3 +268,21 @@ def test_a_form_takes_lists_and_sizes_as_the_command_line_does(field, text):
     assert getattr(job, field) is not None
     (textual, *_) = SegmentJob.model_json_schema()["properties"][field]["anyOf"]
     assert textual["pattern"] == NO_CREDENTIALS
+
+
+def test_a_form_refuses_credentials_in_lists_of_addresses_too():
+    assert AggregateJob.model_json_schema()["properties"]["sources"]["items"]["pattern"] == NO_CREDENTIALS
+
+
+def test_a_command_takes_as_many_of_a_list_as_there_are(tmp_path):
+    heard = []
+
+    def show_command(job: AggregateJob, as_json: bool) -> None:
+        """Show."""
+        heard.append(job)
+
+    command = job_command(AggregateJob, arguments=("sources",), example="show")(show_command)
+    command.main(["a,b", "c", "--out", "t.parquet"], standalone_mode=False)
+    (tmp_path / "job.yaml").write_text("sources: [d]")
+    command.main(["--out", "t.parquet", "--config", str(tmp_path / "job.yaml")], standalone_mode=False)
+    assert [job.sources for job in heard] == [("a,b", "c"), ("d",)]

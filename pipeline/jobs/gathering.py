@@ -100,13 +100,18 @@ def _places(source: str, found: Gathered) -> Iterator[tuple[str, str]]:
 
 
 def _search(root: Path, found: Gathered) -> Iterator[tuple[str, str]]:
-    """Yield what lies below a folder; neither results nor the folders of runs are looked into."""
+    """Yield what lies below a folder, behind links too; neither results nor the folders of runs are looked into."""
 
     def unlisted(error: OSError) -> None:
         found.broken[str(error.filename)] = f"cannot be listed ({error})"
 
-    for name, folders, files in os.walk(root, onerror=unlisted):
-        folder = Path(name)
+    seen: set[Path] = set()
+    for name, folders, files in os.walk(root, onerror=unlisted, followlinks=True):
+        folder = Path(name).resolve()
+        if folder in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(folder)
         if _EVALUATION & set(files):
             yield "evaluation", str(folder)
         runs = [each for each in folders if _is_run(folder / each)]

@@ -32,7 +32,8 @@ def archive(tmp_path):
     """Two evaluations, one in the other; a run; an ingest; volumes; and files of others."""
     evaluated(tmp_path / "e")
     evaluated(tmp_path / "e" / "inner")
-    make_run(tmp_path / "r", np.zeros((64, 64), "u1")) if (tmp_path / "r").mkdir() is None else None
+    (tmp_path / "r").mkdir()
+    make_run(tmp_path / "r", np.zeros((64, 64), "u1"))
     RunFolder(tmp_path / "r" / "other.zarr").begin({}, {"kind": "ingest"})
     (tmp_path / "some.run").mkdir()
     (tmp_path / "notes.txt").write_text("metrics.json")
@@ -55,6 +56,16 @@ def test_the_order_and_repetition_of_sources_do_not_matter(archive, monkeypatch)
     monkeypatch.chdir(archive)
     expected = names(look("."), archive)
     assert names(look("r", "e/inner", "e", archive, "r/out.zarr.run"), archive) == expected
+
+
+def test_links_are_followed_and_what_they_lead_to_counts_once(archive):
+    expected = names(look(archive), archive)
+    elsewhere = archive / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "linked").symlink_to(archive / "e")
+    (archive / "e" / "inner" / "back").symlink_to(archive)
+    assert names(look(elsewhere), archive) == expected
+    assert names(look(archive, elsewhere), archive) == expected
 
 
 @pytest.mark.parametrize("source", ["r/out.zarr", "r/out.zarr.run"])
@@ -111,9 +122,9 @@ def test_many_broken_ones_are_counted(tmp_path):
 def test_a_folder_that_cannot_be_listed_is_broken(archive, monkeypatch):
     walk = os.walk
 
-    def refused(root, onerror):
+    def refused(root, onerror, **options):
         onerror(PermissionError(13, "not for you", str(archive / "secret")))
-        return walk(root, onerror=onerror)
+        return walk(root, onerror=onerror, **options)
 
     monkeypatch.setattr(os, "walk", refused)
     assert list(look(archive, tolerant=True).broken) == [str(archive / "secret")]
