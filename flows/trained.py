@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.artifacts import show_markdown, show_picture, show_table
 from flows.texts import class_rows, facts, fold_rows
+from pipeline.training.plan import Choice
 
 
 def show_trained(found: Mapping[str, Any], output: str) -> None:
@@ -36,4 +37,5 @@ def show_trained(found: Mapping[str, Any], output: str) -> None:
 
 def plan_rows(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of a plan's table."""
-    return [{"choice": c["name"], "value": str(c["value"]), "reason": c["reason"]} for c in choices]
+    made = [Choice(**each) for each in choices]
+    return [{"choice": each.name, "value": each.shown, "reason": each.reason} for each in made]

@@ -8,6 +8,7 @@ import pipeline
 from pipeline.cli.options import Console, TerminalListener, job_command, print_json
 from pipeline.cli.texts import duration, table
 from pipeline.config import TrainJob
+from pipeline.training.plan import Choice
 
 
 @job_command(TrainJob, arguments=(), example="overtile train --config job.yaml --dry-run")
@@ -33,7 +34,8 @@ def train_command(job: TrainJob, as_json: bool) -> None:
 
 
 def _plan_text(found: dict[str, Any]) -> str:
-    rows = [(each["name"], f"{each['value']}  ({each['reason']})") for each in found["plan"]]
+    choices = [Choice(**each) for each in found["plan"]]
+    rows = [(choice.name, f"{choice.shown}  ({choice.reason})") for choice in choices]
     rows += [("split", _split_text(each)) for each in found["split"]]
     if found["resumed"]:
         rows.append(("state", "begun before: it would go on"))

@@ -17,7 +17,6 @@ from pipeline.config.losses import LossSettings
 from pipeline.config.training import Augmentation, TrainJob
 from pipeline.errors import InputError
 from pipeline.model.architecture import UNetArchitecture
-from pipeline.model.checkpoint import Normalisation
 from pipeline.training.optimisers import learning_rate
 from pipeline.training.patches import PatchLayout
 from pipeline.training.rules import (
@@ -57,9 +56,14 @@ class Choice:
     value: Any
     reason: str
 
+    @property
+    def shown(self) -> str:
+        """The value for people."""
+        return _said(self.value)
+
     def text(self) -> str:
         """Return the choice for people."""
-        return f"{self.name}: {_said(self.value)} ({self.reason})"
+        return f"{self.name}: {self.shown} ({self.reason})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,6 @@ class TrainingPlan:
         balance: share of the patches that hold a class drawn evenly.
         augment: random changes of patches.
         learning_rate: peak learning rate.
-        normalisation: mean and standard deviation of each channel.
         choices: what was chosen, in order.
     """
 
@@ -91,7 +94,6 @@ class TrainingPlan:
     balance: float
     augment: Augmentation
     learning_rate: float
-    normalisation: Normalisation
     choices: tuple[Choice, ...]
 
     def check_batch(self) -> None:
@@ -135,7 +137,6 @@ class _Draft:
 
 SETTLED = (
     "architecture", "patch", "batch", "steps", "validate_every", "loss", "balance", "augment", "learning_rate",
-    "normalisation",
 )  # fmt: skip
 """Fields of a job that a plan leaves none of open."""
 
@@ -152,14 +153,13 @@ def settled(job: TrainJob, begun: TrainJob, choices: Sequence[Mapping[str, Any]]
     return TrainingPlan(job.model_copy(update=values), choices=tuple(Choice(**each) for each in choices), **values)
 
 
-def plan_training(job: TrainJob, facts: Facts, means: Means, normalisation: Normalisation) -> TrainingPlan:
+def plan_training(job: TrainJob, facts: Facts, means: Means) -> TrainingPlan:
     """Choose all that a job leaves out.
 
     Args:
         job: the job.
         facts: what the data are like.
         means: what there is to train with.
-        normalisation: as measured over all volumes, or as the job says.
 
     Raises:
         InputError: the network does not take the job's patch.
@@ -188,8 +188,9 @@ def plan_training(job: TrainJob, facts: Facts, means: Means, normalisation: Norm
         "balance": draft.settle("balance", choose_balance(facts)),
         "augment": draft.settle("augment", choose_augment(facts, architecture.dims)),
         "learning_rate": draft.settle("learning_rate", (learning_rate(job), f"usual for {job.optimiser}")),
-        "normalisation": draft.settle("normalisation", (normalisation, "measured over the training images")),
     }
+    if job.normalisation is None:
+        draft.note("normalisation", "global", "mean and deviation of each channel over all that is learnt from")
     return TrainingPlan(job.model_copy(update=settled), choices=tuple(draft.choices), **settled)
 
 

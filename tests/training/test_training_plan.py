@@ -6,7 +6,6 @@ import pytest
 from pipeline.config import TrainJob
 from pipeline.errors import InputError
 from pipeline.model.architecture import UNetArchitecture
-from pipeline.model.checkpoint import Normalisation
 from pipeline.training.pairs import open_pairs
 from pipeline.training.plan import GIVEN, SETTLED, plan_training, settled
 from pipeline.training.rules import Means, step_bytes
@@ -14,7 +13,6 @@ from pipeline.training.survey import Facts, survey
 from pipeline.training.targets import ClassIds, TargetRule
 from pipeline.volume import Space
 
-NORMALISATION = Normalisation(mean=(100.0,), std=(50.0,))
 SMALL = Means("cpu", 8 << 30)
 GPU = Means("cuda", 64 << 30)
 PLANE = Facts(Space("yx", (1.0, 1.0), (0.0, 0.0), None), ((4096, 4096),), 1, 4096**2, (0.7, 0.3), 20.0, "grey")
@@ -34,7 +32,7 @@ def stack(shape=(128, 512, 512), size=(1.0, 1.0, 1.0), unit="micrometer", **chan
 
 def plan(facts=PLANE, means=SMALL, **changes):
     values = {"pairs": [{"image": "i", "target": "t"}], "output": "m.safetensors", "classes": ("a", "b")}
-    return plan_training(TrainJob.model_validate(values | changes), facts, means, NORMALISATION)
+    return plan_training(TrainJob.model_validate(values | changes), facts, means)
 
 
 def changed(facts, **changes):
@@ -52,7 +50,7 @@ def test_nothing_is_left_out_and_every_choice_has_a_reason():
     assert all(getattr(found, name) == getattr(found.job, name) for name in SETTLED)
     assert all(choice.reason and "\n" not in choice.text() for choice in found.choices)
     assert TrainJob.model_validate(found.job.model_dump(mode="json")) == found.job
-    again = plan_training(found.job, PLANE, SMALL, NORMALISATION)
+    again = plan_training(found.job, PLANE, SMALL)
     assert again.job == found.job
     assert settled(found.job, found.job, found.document()) == found
 
@@ -153,7 +151,6 @@ def test_classes_make_a_sigmoid_or_a_softmax():
         ("balance", 0.5),
         ("augment", False),
         ("learning_rate", 0.5),
-        ("normalisation", {"mean": [1.0], "std": [2.0]}),
         ("architecture", {"classes": 2, "depth": 3, "padding": "same"}),
     ],
 )

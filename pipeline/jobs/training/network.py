@@ -91,10 +91,10 @@ def _learner(plan: TrainingPlan, device: str) -> Learner:
 
 def _fit(prepared: Prepared, lesson: Lesson, learner: Learner, folder: TrainingFolder, observer: Observer) -> None:
     plan, done = prepared.plan, learner.history.step
-    change = Augment(plan.augment, plan.normalisation)
+    change = Augment(plan.augment, lesson.normalisation)
     batches = Batches(
         lesson.patches,
-        plan.normalisation,
+        lesson.normalisation,
         count=plan.steps * plan.batch,
         size=plan.batch,
         first=done * plan.batch,

@@ -32,6 +32,7 @@ class Observer:
     def __init__(self, prepared: Prepared, lesson: Lesson, folder: TrainingFolder, listener: Listener) -> None:
         self._prepared = prepared
         self._tiles = lesson.tiles
+        self._normalisation = lesson.normalisation
         self._folder = folder
         self._listener = listener
         self._most = self._affordable()
@@ -79,7 +80,7 @@ class Observer:
         return measure(
             model,
             self._tiles,
-            self._prepared.normalisation,
+            self._normalisation,
             classes=len(plan.job.classes),
             batch=plan.batch,
             most=most,

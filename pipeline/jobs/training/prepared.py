@@ -15,14 +15,12 @@ from pydantic import ValidationError
 from pipeline.config import Pair, TrainJob, explain
 from pipeline.config.losses import BorderCrossEntropy
 from pipeline.errors import InputError
-from pipeline.jobs.listener import Listener
 from pipeline.jobs.outputs import checkpoint_path
 from pipeline.model.checkpoint import CheckpointHeader, Normalisation
 from pipeline.run.machine import this_machine
 from pipeline.training.device import choose_device, memory_for_training
 from pipeline.training.fitting import check_alike, check_network
 from pipeline.training.loggers import check_loggers
-from pipeline.training.normalisation import measure_normalisation
 from pipeline.training.pairs import OpenPair, hold, open_pairs
 from pipeline.training.patches import PatchLayout, check_room
 from pipeline.training.plan import TrainingPlan, plan_training, settled
@@ -45,7 +43,7 @@ class Prepared:
         pairs: what ``pairs`` names, open.
         measured: what ``validation`` names, open.
         rule: how class ids are made of what targets store.
-        header: of the checkpoint, without provenance.
+        header: of the checkpoint, before what is learnt from is known: without normalisation and provenance.
         resumed: whether the training was begun before.
     """
 
@@ -58,11 +56,6 @@ class Prepared:
     rule: TargetRule
     header: CheckpointHeader
     resumed: bool
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """Mean and standard deviation of each channel."""
-        return self.header.normalisation
 
     @property
     def threads(self) -> int:
@@ -80,7 +73,7 @@ class Prepared:
             self.folder.begin({"job": self.plan.job.model_dump(mode="json"), "choices": self.plan.document()})
 
 
-def prepare(job: TrainJob, listener: Listener) -> Prepared:
+def prepare(job: TrainJob) -> Prepared:
     """Open and check everything that a job names, and plan what it leaves out; nothing is written.
 
     Raises:
@@ -96,7 +89,7 @@ def prepare(job: TrainJob, listener: Listener) -> Prepared:
     begun = None if job.restart else folder.plan()
     pairs = hold(opened, job.cache)
     learnt, measured = pairs[: len(job.pairs)], pairs[len(job.pairs) :]
-    plan = _plan(job, learnt, device, listener) if begun is None else _begun(job, begun)
+    plan = _plan(job, learnt, device) if begun is None else _begun(job, begun)
     for pair in pairs:
         check_network(pair.name, pair.image.volume, plan.architecture)
         check_room(pair, PatchLayout.plain(plan.architecture, plan.patch))
@@ -157,11 +150,10 @@ def _stored(volume: Any) -> str:
     return found.hexdigest()
 
 
-def _plan(job: TrainJob, pairs: Sequence[OpenPair], device: str, listener: Listener) -> TrainingPlan:
-    normalisation = job.normalisation or measure_normalisation(pairs, listener.note)
+def _plan(job: TrainJob, pairs: Sequence[OpenPair], device: str) -> TrainingPlan:
     facts = survey(pairs, target_rule(job))
     means = Means(device, memory_for_training(device, this_machine().memory, job.cache))
-    return plan_training(job, facts, means, normalisation)
+    return plan_training(job, facts, means)
 
 
 def _begun(job: TrainJob, begun: Mapping[str, Any]) -> TrainingPlan:
@@ -170,12 +162,12 @@ def _begun(job: TrainJob, begun: Mapping[str, Any]) -> TrainingPlan:
 
 
 def _header(plan: TrainingPlan, pair: OpenPair) -> CheckpointHeader:
-    """Return the checkpoint's header, still without provenance; before training, so that it is refused in time."""
-    space, dims = pair.image.volume.space, plan.architecture.dims
+    """Return the checkpoint's header as far as it is known before training, so that it is refused in time."""
+    space, dims, channels = pair.image.volume.space, plan.architecture.dims, pair.image.volume.channels
     try:
         return CheckpointHeader(
             architecture=plan.architecture,
-            normalisation=plan.normalisation,
+            normalisation=plan.job.normalisation or Normalisation(mean=(0,) * channels, std=(1,) * channels),
             classes=plan.job.classes,
             axes=space.axes[-dims:],
             voxel_size=space.voxel_size[-dims:] if space.unit else None,

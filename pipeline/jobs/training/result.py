@@ -75,6 +75,7 @@ def write(
         update={
             "threshold": calibration.threshold,
             "temperature": calibration.temperature,
+            "normalisation": lesson.normalisation,
             "provenance": provenance(prepared, lesson, history, validation),
         }
     )
@@ -93,7 +94,7 @@ def write(
         "calibration": calibration.document,
         "curve": history.curve,
         "losses": history.losses,
-        "normalisation": plan.normalisation.model_dump(mode="json"),
+        "normalisation": lesson.normalisation.model_dump(mode="json"),
         "split": lesson.split,
         "plan": plan.document(),
         "provenance": header.provenance,
@@ -111,7 +112,8 @@ def write(
 def write_stopped(prepared: Prepared, lesson: Lesson, path: Path, model: UNet, history: History, why: str) -> None:
     """Write the best weights of a training that broke down, and say so in their provenance."""
     found = provenance(prepared, lesson, history, None) | {"stopped": why}
-    save_checkpoint(path, model.eval(), prepared.header.model_copy(update={"provenance": found}))
+    known = {"provenance": found, "normalisation": lesson.normalisation}
+    save_checkpoint(path, model.eval(), prepared.header.model_copy(update=known))
 
 
 def replaced(output: Path, validation: dict[str, Any] | None) -> str | None:

@@ -48,7 +48,7 @@ def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
         EnvironmentFaultError: the output cannot be written.
     """
     listener = listener or Silent()
-    prepared = prepare(job, listener)
+    prepared = prepare(job)
     parts = lessons(prepared, listener)
     if job.dry_run:
         return _planned(prepared, parts)
