@@ -39,10 +39,10 @@ class NoData:
         Raises:
             NonFiniteError: a voxel is infinite, or NaN in some channels only.
         """
-        empty: npt.NDArray[np.bool_] = np.isnan(shown).all(axis=0)
+        empty = np.asarray(np.isnan(shown).all(axis=0))
         means = np.array(self.means, shown.dtype).reshape(-1, *(1,) * empty.ndim)
         voxels = np.where(empty, means, shown) if empty.any() else shown
-        bad = ~np.isfinite(voxels).all(axis=0)
+        bad = np.asarray(~np.isfinite(voxels).all(axis=0))
         if bad.any():
             first = np.unravel_index(int(bad.argmax()), bad.shape)
             place = ",".join(str(a + int(i)) for a, i in zip(read_box.start, first, strict=True))
