@@ -74,6 +74,8 @@ def _flows(folder: Path) -> Any:
         os.environ.setdefault("PREFECT_HOME", str((folder / ".prefect").resolve()))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    # Prefect gives its temporary server 20 s to start, which is too little where the machine is slow or busy.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     return importlib.import_module("flows.demo")
 
 

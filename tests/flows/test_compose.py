@@ -61,6 +61,7 @@ def topology(document, store, tmp_path_factory):
             ["postgres"], services.port("5432"), password=services.secret("database_password"), **login
         )
         services.stack.enter_context(server)
+        assert services.is_well("database")
 
     stand_ins = {
         "database": begin_database,

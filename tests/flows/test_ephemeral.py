@@ -31,7 +31,12 @@ def test_the_flow_seals_a_volume_with_an_ephemeral_server(tmp_path, model):
     job = paths | {"chunk": [64, 64], "tile": [64, 64], "workers": 1, "threads": 1}
     (tmp_path / "flow.py").write_text(FLOW)
     nobody = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    ours = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true", "DO_NOT_TRACK": "1"}
+    ours = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
     command = [sys.executable, str(tmp_path / "flow.py"), json.dumps(job)]
     done = subprocess.run(command, env=nobody | ours, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

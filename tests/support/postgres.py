@@ -37,54 +37,42 @@ def postgres(command: list[str], port: int, *, user: str, password: str, databas
         password: of the user.
         database: that is made.
     """
-    folder = Path(tempfile.mkdtemp(prefix="overtile-postgres-"))
     there = programs()
     assert there is not None
-    if os.geteuid() == 0:
-        shutil.chown(folder, NAME, NAME)
+    folder = Path(tempfile.mkdtemp(prefix="overtile-postgres-"))
+    login = ["--host=127.0.0.1", f"--port={port}", f"--username={user}"]
     try:
-        secret = folder / "password"
-        _run(["sh", "-c", f"umask 077; cat >{secret}"], given=password)
-        made = ["--auth=scram-sha-256", f"--username={user}", f"--pwfile={secret}", "--encoding=UTF8", "--no-sync"]
-        _run([str(there / "initdb"), "--pgdata", str(folder / "data"), *made])
-        options = [
-            "-D",
-            str(folder / "data"),
-            "-p",
-            str(port),
-            "-k",
-            str(folder),
-            "-c",
-            "listen_addresses=127.0.0.1",
-        ]
-        with (folder / "log").open("wb") as log:
-            words = [str(there / command[0]), *command[1:], *options]
-            running = subprocess.Popen(words, stdout=log, stderr=log, **_as_other())
+        _initialise(there, folder, user, password)
+        running = _start(there, [*command, "-p", str(port)], folder)
         try:
-            psql = [
-                str(there / "psql"),
-                "--host=127.0.0.1",
-                f"--port={port}",
-                f"--username={user}",
-                "--dbname=postgres",
-            ]
-            ready = [str(there / "pg_isready"), "--host=127.0.0.1", f"--port={port}"]
-            wait_until(
-                lambda: (
-                    running.poll() is not None or subprocess.run(ready, stdout=subprocess.DEVNULL).returncode == 0
-                ),
-                60,
-            )
+            ready = [str(there / "pg_isready"), *login]
+            wait_until(lambda: running.poll() is not None or subprocess.run(ready).returncode == 0, 120)
             assert running.poll() is None, (folder / "log").read_text()
-            _run([*psql, "--command", f'CREATE DATABASE "{database}"'], PGPASSWORD=password)
+            made = [str(there / "psql"), *login, "--dbname=postgres", "--command", f'CREATE DATABASE "{database}"']
+            _run(made, PGPASSWORD=password)
             yield
         finally:
-            running.send_signal(
-                signal.SIGINT
-            )  # without waiting for clients, as the image of PostgreSQL is stopped
-            running.wait(60)
+            running.send_signal(signal.SIGINT)  # does not wait for clients; as the image of PostgreSQL is stopped
+            running.wait(120)
     finally:
         shutil.rmtree(folder)
+
+
+def _initialise(there: Path, folder: Path, user: str, password: str) -> None:
+    """Make the files of a server that believes nobody without a password."""
+    if os.geteuid() == 0:
+        shutil.chown(folder, NAME, NAME)
+    secret = folder / "password"
+    _run(["sh", "-c", f"umask 077; cat >{secret}"], given=password)
+    options = ["--auth=scram-sha-256", f"--username={user}", f"--pwfile={secret}", "--encoding=UTF8", "--no-sync"]
+    _run([str(there / "initdb"), f"--pgdata={folder / 'data'}", *options])
+
+
+def _start(there: Path, command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    places = ["-D", str(folder / "data"), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]
+    with (folder / "log").open("wb") as log:
+        words = [str(there / command[0]), *command[1:], *places]
+        return subprocess.Popen(words, stdout=log, stderr=log, **_as_other())
 
 
 def _run(command: list[str], *, given: str | None = None, **variables: str) -> None:
