@@ -7,14 +7,18 @@ the pairs are resampled; of one volume alone its chunks are, if both predictions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from pipeline.evaluation.bootstrap import Interval, Resampling, mean_interval, resampled_metrics
+from pipeline.evaluation.bootstrap import Floats, Interval, Resampling, mean_interval, resampled_metrics
 from pipeline.evaluation.record import Evaluation, TargetKey
 
 ByTarget = Mapping[TargetKey, Evaluation]
+
+Drawn = Mapping[str, Mapping[str, Floats]]
+"""Resampled metrics by evaluation and name."""
 
 _DIFFERING = {
     "region": "another region",
@@ -113,14 +117,13 @@ def compare(
         metrics: names, as in :attr:`Evaluation.values`; one that an evaluation lacks is not defined there.
         resampling: how intervals are made.
     """
+    drawn = _drawn(models, metrics, resampling)
     found = []
     for first, second in combinations(models, 2):
         shared = sorted(set(models[first]) & set(models[second]), key=str)
-        pairs = {metric: [] for metric in metrics} if shared else {}  # type: dict[str, list[Pair]]
-        for key in shared:
-            for metric, pair in _pairs(models[first][key], models[second][key], metrics, resampling):
-                pairs[metric].append(pair)
-        found += [_comparison(metric, first, second, pairs[metric], resampling) for metric in pairs]
+        for metric in metrics if shared else ():
+            pairs = [_pair(models[first][key], models[second][key], metric, drawn, resampling) for key in shared]
+            found.append(_comparison(metric, first, second, pairs, resampling))
     return found
 
 
@@ -142,21 +145,26 @@ def _reason(key: TargetKey, others: Iterable[TargetKey]) -> str:
     return "evaluated, but with " + ", ".join(_DIFFERING[name] for name in min(differing, key=len))
 
 
-def _pairs(
-    first: Evaluation, second: Evaluation, metrics: Sequence[str], resampling: Resampling
-) -> Iterator[tuple[str, Pair]]:
-    """Yield the pair of two evaluations of one target, by each metric."""
-    alike = first.counts.is_paired_with(second.counts) and len(first.counts.counts) > 1
-    drawn = [
-        resampled_metrics(each.counts.counts, each.counts.names, resampling) for each in (first, second) if alike
-    ]
-    for metric in metrics:
-        before, after = first.values.get(metric), second.values.get(metric)
-        if before is None or after is None:
-            yield metric, Pair(first, second, None, None)
-            continue
-        interval = resampling.interval(drawn[1][metric] - drawn[0][metric]) if drawn else None
-        yield metric, Pair(first, second, after - before, interval)
+def _drawn(models: Mapping[str, ByTarget], metrics: Sequence[str], resampling: Resampling) -> Drawn:
+    """Return the resampled metrics of each evaluation that has a partner and several chunks: each one is made once."""
+    times = Counter(key for targets in models.values() for key in targets)
+    found = {}
+    for each in (each for targets in models.values() for key, each in targets.items() if times[key] > 1):
+        if len(each.counts.counts) > 1:
+            values = resampled_metrics(each.counts.counts, each.counts.names, resampling)
+            found[each.source] = {metric: values[metric] for metric in metrics if metric in values}
+    return found
+
+
+def _pair(first: Evaluation, second: Evaluation, metric: str, drawn: Drawn, resampling: Resampling) -> Pair:
+    """Return two evaluations of one target as a pair; drawn alike, so that the difference is paired too."""
+    before, after = first.values.get(metric), second.values.get(metric)
+    if before is None or after is None:
+        return Pair(first, second, None, None)
+    interval = None
+    if first.source in drawn and first.counts.is_paired_with(second.counts):
+        interval = resampling.interval(drawn[second.source][metric] - drawn[first.source][metric])
+    return Pair(first, second, after - before, interval)
 
 
 def _comparison(

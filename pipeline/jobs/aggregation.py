@@ -159,7 +159,9 @@ def _notes(found: Gathered) -> dict[str, str]:
         elif each.key is None:
             said.append("it does not tell its target; evaluate again")
         elif (other := chosen[each.run.model_digest][each.key]) is not each:
-            said.append(f"not compared: {other.source} is newer")
+            said.append(
+                f"not compared: {other.source} is {'newer' if other.order[0] > each.order[0] else 'the same'}"
+            )
         if each.run is not None and each.run.id in now and now[each.run.id].root != each.run.root:
             said.append("the result has been computed anew since; evaluate again")
     return {source: "; ".join(said) for source, said in notes.items() if said}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.evaluation.bootstrap import Interval
+from pipeline.evaluation.naming import short_names
 from pipeline.evaluation.overall import Overall
 from pipeline.evaluation.pairing import ModelComparison
 from pipeline.evaluation.record import Evaluation
@@ -50,7 +51,7 @@ def difference_plots(found: Overall) -> list[tuple[str, Plot]]:
 
 def trend_plot(found: Overall) -> Plot | None:
     """Return the first metric over time, a line a series; None unless some series has two results."""
-    metric, models = found.metrics[0], list(found.names)
+    metric = found.metrics[0]
     series: dict[Series, list[Evaluation]] = {}
     for each in found.evaluations:
         if each.run is not None and each.run.sealed is not None and (key := series_of(each)) is not None:
@@ -63,12 +64,13 @@ def trend_plot(found: Overall) -> Plot | None:
     ]
     drawn = [line for line in lines if line.values]
     text = f"{metric} of {len(series)} series over the time at which their results were sealed"
-    return time_plot(drawn, groups=_paths(found, paths), label=metric, text=text) if drawn and models else None
+    return time_plot(drawn, groups=_path_names(paths), label=metric, text=text) if drawn else None
 
 
-def _paths(found: Overall, paths: Sequence[str]) -> list[str]:
-    """Return names of the paths of checkpoints."""
-    return list(numbered([path.rpartition("/")[2] for path in paths]))
+def _path_names(paths: Sequence[str]) -> list[str]:
+    """Return short names of the paths of checkpoints."""
+    names = short_names(paths)
+    return list(numbered([names[path].removesuffix(".safetensors") for path in paths]))
 
 
 def _line(group: int, several: Sequence[Evaluation], metric: str) -> Line:

@@ -144,6 +144,14 @@ def test_what_is_broken_is_a_row_where_that_is_wished(copied, tmp_path):
     assert "cannot be read" in last["note"]
 
 
+def test_a_copy_of_an_evaluation_counts_once(copied, tmp_path):
+    shutil.copytree(copied / "volume0" / "first-metrics", copied / "copy")
+    found = pipeline.aggregate(job(copied, tmp_path))
+    assert [each["volumes"] for each in found["models"]] == [4] * 6
+    note = next(row["note"] for row in rows(found) if row["source"] == str(copied / "copy"))
+    assert note == f"not compared: {copied / 'volume0' / 'first-metrics'} is the same"
+
+
 def test_bounds(archive, tmp_path):
     found = pipeline.aggregate(job(archive, tmp_path, bounds={"mean_iou": 0.75, "iou_cell": 0.0}))
     assert {(each["kind"], each["metric"]) for each in found["alerts"]} == {("below", "mean_iou")}
