@@ -158,8 +158,6 @@ class TrainJob(Job):
     seed: int = Field(0, ge=0, description="seed of everything that is random")
     deterministic: bool = Field(False, description="refuse operations whose bits differ from run to run (GPU)")
     device: Device = Field("auto", description="where to train")
-    devices: Positive = Field(1, description="GPUs (or processes on a CPU) a machine")
-    nodes: Positive = Field(1, description="machines")
     threads: Positive | None = Field(None, description="threads of the network")
     validate_every: Positive | None = Field(None, description="steps between two points of the learning curve")
     patience: Positive | None = Field(

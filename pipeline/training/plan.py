@@ -201,7 +201,7 @@ def _narrow(job: TrainJob, facts: Facts, draft: _Draft) -> UNetArchitecture:
     else:
         dims, why = len(job.patch), f"the job's patch has {len(job.patch)} axes"
     draft.note("architecture.dims", dims, why)
-    depth, why = choose_depth(facts, dims)
+    depth, why = choose_depth(facts, dims, blocks=_splits_by_blocks(job, facts, dims))
     if job.patch is not None:
         while depth > 1 and any(length % 2 ** (depth - 1) for length in job.patch):
             depth, why = depth - 1, "the job's patch can be halved so often"
@@ -219,6 +219,13 @@ def _narrow(job: TrainJob, facts: Facts, draft: _Draft) -> UNetArchitecture:
         padding="same",
         norm="batch",
     )
+
+
+def _splits_by_blocks(job: TrainJob, facts: Facts, dims: int) -> bool:
+    """Whether blocks are held out: where there are neither volumes nor slices enough."""
+    if job.validation or job.split.by != "auto":
+        return not job.validation and job.split.by == "block"
+    return len(facts.shapes) < BLOCKS and dims == len(facts.space.axes)
 
 
 def _said(value: Any) -> str:

@@ -34,6 +34,9 @@ RARE = 0.1
 OVERSAMPLED = 0.02
 """Share below which patches without a class teach too little of it."""
 
+GUARDED = 4
+"""An image must be so many times longer than what the network sees, for a guard around a block to leave something."""
+
 OBJECTS_ACROSS = 4
 """Larger objects that a patch holds along an axis."""
 
@@ -75,16 +78,27 @@ def choose_dims(facts: Facts) -> Reasoned[int]:
     return 3, f"stacks of {depth} slices, voxels {anisotropy:.1f} times as long along z as in the plane"
 
 
-def choose_depth(facts: Facts, dims: int) -> Reasoned[int]:
-    """Choose the fewest levels with which the network sees a larger object whole."""
+def choose_depth(facts: Facts, dims: int, *, blocks: bool) -> Reasoned[int]:
+    """Choose the fewest levels with which the network sees a larger object whole.
+
+    Args:
+        facts: the data.
+        dims: axes of the network.
+        blocks: whether blocks are held out, with a guard around them as wide as the network sees.
+    """
     deepest = 5 if dims == 2 else 4
-    if facts.diameter is None:
-        return deepest - 1, "no object was seen in the sample"
-    for depth in range(3, deepest + 1):
-        seen = UNetArchitecture(dims=2, depth=depth, width=1, padding="same").reach().halo[0]
-        if seen >= facts.diameter or depth == deepest:
-            return depth, f"sees {seen} voxels to each side; larger objects are {facts.diameter:.0f} across"
-    raise AssertionError("the deepest is taken")
+    room = min(min(shape[-2:]) for shape in facts.shapes)
+    while blocks and deepest > 2 and GUARDED * _seen(deepest) > room:
+        deepest -= 1
+    wanted = math.inf if facts.diameter is None else facts.diameter
+    depth = next((d for d in range(3, deepest) if _seen(d) >= wanted), deepest)
+    objects = "no object was seen" if facts.diameter is None else f"larger objects are {facts.diameter:.0f} across"
+    return depth, f"sees {_seen(depth)} voxels to each side; {objects}"
+
+
+def _seen(depth: int) -> int:
+    """Return how many voxels a padded network of so many levels sees to each side."""
+    return UNetArchitecture(depth=depth, width=1, padding="same").reach().halo[0]
 
 
 def choose_patch(

@@ -65,7 +65,10 @@ def test_pairs_become_a_checkpoint(shown, tmp_path):
     assert state.is_completed()
     assert state.result()["steps"] == 2
     assert shown(state)["train-train"].data == 100
-    assert "| steps | 2 |" in shown(state)["train-checkpoint"].data
+    found = shown(state)
+    assert "| steps | 2 |" in found["train-checkpoint"].data
+    assert '"choice": "batch", "value": "2", "reason": "as the job says"' in found["train-plan"].data
+    assert found["train-curve"].data.startswith("data:image/png;base64,")
 
 
 def test_a_prediction_becomes_metrics_and_a_page(shown, tmp_path):

@@ -72,12 +72,20 @@ def test_the_network_is_solid_where_voxels_and_slices_are_worth_it(facts, dims, 
     assert why in reasons(found)["architecture.dims"]
 
 
-@pytest.mark.parametrize(("diameter", "depth"), [(5.0, 3), (40.0, 4), (80.0, 5), (900.0, 5), (None, 4)])
+@pytest.mark.parametrize(("diameter", "depth"), [(5.0, 3), (40.0, 4), (80.0, 5), (900.0, 5), (None, 5)])
 def test_the_network_sees_a_larger_object_whole(diameter, depth):
     found = plan(changed(PLANE, diameter=diameter))
     assert found.architecture.depth == depth
     if diameter is not None and depth < 5:
         assert found.architecture.reach().halo[0] >= diameter
+
+
+@pytest.mark.parametrize(("edge", "depth"), [(96, 3), (80, 2), (300, 4), (1000, 5)])
+def test_a_guard_around_a_block_leaves_something_to_learn_from(edge, depth):
+    small = changed(PLANE, shapes=((edge, edge),), diameter=None)
+    assert plan(small).architecture.depth == depth
+    assert plan(small, split="none").architecture.depth == 5
+    assert plan(changed(small, shapes=((edge, edge),) * 5)).architecture.depth == 5
 
 
 def test_a_patch_fits_the_network_the_volume_and_a_split_into_blocks():
