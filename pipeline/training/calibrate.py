@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 
-from pipeline.evaluation.calibration import best_threshold, calibration_metrics
+from pipeline.evaluation.calibration import calibration_metrics
 from pipeline.evaluation.histograms import CalibrationStatistics
 from pipeline.evaluation.logit_sample import LogitSample
 from pipeline.evaluation.temperature import Likelihood, fit_temperature
@@ -38,8 +38,9 @@ class Calibration:
 def calibrate(measured: Measured | None) -> Calibration:
     """Find the best threshold and temperature.
 
-    The threshold is that of the greatest Dice of the foreground, of raw probabilities; the header's is carried over to
-    calibrated ones, so that it cuts the logits at the same place. Where no temperature is best (a network that is
+    The threshold is that of the greatest mean IoU of both classes (which a foreground that is nearly everywhere does
+    not decide alone), of raw probabilities; the header's is carried over to calibrated ones, so that it cuts the logits
+    at the same place. Where no temperature is best (a network that is
     never wrong, or knows nothing), it is 1.
 
     Args:
@@ -53,8 +54,8 @@ def calibrate(measured: Measured | None) -> Calibration:
         likelihood = LogitSample(len(target), np.arange(len(target), dtype=np.uint64), logits, target)
     fitted = fit_temperature(likelihood)
     temperature = 1.0 if fitted.value is None else fitted.value
-    swept = best_threshold(measured.sweep)
-    threshold = 0.5 if swept is None else carried(swept["threshold"] or 1 / measured.sweep.bins, temperature)
+    swept = best_cut(measured.sweep)
+    threshold = 0.5 if swept is None else carried(swept["threshold"], temperature)
     document = {
         "threshold": threshold,
         "temperature": temperature,
@@ -64,6 +65,31 @@ def calibrate(measured: Measured | None) -> Calibration:
         "calibrated": reliability(logits / temperature, target),
     }
     return Calibration(threshold, temperature, document)
+
+
+def best_cut(total: CalibrationStatistics) -> dict[str, float] | None:
+    """Return the threshold of the greatest mean IoU of both classes, and what it is there and at one half.
+
+    Args:
+        total: probabilities of the foreground.
+
+    Returns:
+        ``threshold`` (a multiple of the bins' width, above 0; of equal ones the nearest to one half), ``mean_iou`` and
+        ``mean_iou_at_half``; None where one of the classes is not there.
+    """
+    background, foreground = total.counts.sum(axis=1).astype(np.float64)
+    if not background or not foreground:
+        return None
+    wrong, right = total.counts[:, ::-1].cumsum(axis=1)[:, ::-1]
+    missed, left = foreground - right, background - wrong
+    means = (right / (foreground + wrong) + left / (background + missed)) / 2
+    half = total.bins // 2
+    best = max(range(1, total.bins), key=lambda i: (means[i], -abs(i - half)))
+    return {
+        "threshold": best / total.bins,
+        "mean_iou": float(means[best]),
+        "mean_iou_at_half": float(means[half]),
+    }
 
 
 def carried(threshold: float, temperature: float) -> float:
