@@ -1,11 +1,11 @@
 """A night at the server: a schedule fires by itself, an archive is gone through, and what failed is gone on with."""
 
-import importlib.util
 import json
 import os
 import re
 import shutil
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,25 +25,32 @@ from waiting import wait_until
 
 from pipeline.run.status import status
 from pipeline.run.verify import verify
+from pipeline.store import open_place
 
 pytestmark = pytest.mark.slow
 
-FILES = importlib.util.find_spec("pipeline.volume.file_image") is not None
-"""Whether images are read as they are."""
+GOOD = ("a.zarr", "b.zarr", "c.zarr", "d.tif", "e.tif")
+SETTINGS = {
+    "chunk": [64, 64],
+    "tile": [64, 64],
+    "workers": 1,
+    "threads": 1,
+    "retries": 0,
+    "settle": 0,
+    "concurrency": 2,
+}
 
 
 @pytest.fixture
 def archive(tmp_path, model):
-    """Three images, one of them a TIFF where that is read, and one that is none."""
+    """Six images in two formats, one of which is none."""
     scans = tmp_path / "scans"
     scans.mkdir()
-    for name in ("a", "b"):
+    for name in "abc":
         make_image(scans / f"{name}.zarr", (128, 128), channels=1, shard=(64, 64))
-    if FILES:
-        voxels = np.random.default_rng(0).integers(0, 255, (128, 128), np.uint8)
-        tifffile.imwrite(scans / "c.tif", voxels, resolution=(20000, 20000), resolutionunit="CENTIMETER")
-    else:
-        make_image(scans / "c.zarr", (128, 128), channels=1, shard=(64, 64))
+    for seed, name in enumerate("de"):
+        voxels = np.random.default_rng(seed).integers(0, 255, (128, 128), np.uint8)
+        tifffile.imwrite(scans / f"{name}.tif", voxels, resolution=(20000, 20000), resolutionunit="CENTIMETER")
     shutil.copytree(scans / "a.zarr", scans / "broken.zarr")
     (scans / "broken.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node_type"')
     shutil.copy(model, tmp_path / "model.safetensors")
@@ -54,23 +61,22 @@ def deploy_collection(server, root, archive):
     """Register the collection anew, with parameters and a schedule of its own, as an operator would."""
     document = yaml.safe_load((root / "deployments" / "prefect.yaml").read_text())
     (entry,) = [each for each in document["deployments"] if each["name"] == "collection"]
-    entry["parameters"]["job"] = {
-        "input": str(archive / "scans"),
-        "output": str(archive / "out"),
-        "model": str(archive / "model.safetensors"),
-        "chunk": [64, 64],
-        "tile": [64, 64],
-        "workers": 1,
-        "threads": 1,
-        "retries": 0,
-        "settle": 0,
-        "concurrency": 2,
-    }
+    paths = {name: str(archive / name) for name in ("scans", "out", "model.safetensors")}
+    entry["parameters"]["job"] = SETTINGS | dict(zip(("input", "output", "model"), paths.values(), strict=True))
     entry["parameters"]["with_reports"] = False
     entry["schedules"] = [{"slug": "watch", "interval": 15, "active": True}]
     file = archive / "prefect.yaml"
     file.write_text(yaml.safe_dump(document | {"deployments": [entry]}))
     server.prefect("deploy", "--all", "--prefect-file", str(file), cwd=root)
+
+
+def stop_watching(client):
+    """Switch the schedules of the collection off, with the runs that they have planned, and wait for those that are."""
+    deployment = client.read_deployment_by_name("collection/collection")
+    for schedule in deployment.schedules:
+        client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+    begun = ("Running", "Pending", "Submitting")
+    wait_until(lambda: not any(collections(client, state) for state in begun), seconds=180)
 
 
 def collections(client, state):
@@ -80,12 +86,21 @@ def collections(client, state):
     return [run for run in runs if run.state_name == state]
 
 
-def table_of(client, run):
-    ours = ArtifactFilter(
-        flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=["collection-volumes"])
-    )
+def artifact_of(client, run, key):
+    ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[key]))
     (artifact,) = client.read_artifacts(artifact_filter=ours)
-    return {row["volume"].rpartition("/")[2]: row for row in json.loads(artifact.data)}
+    return json.loads(artifact.data)
+
+
+def table_of(client, run):
+    return {row["volume"].rpartition("/")[2]: row for row in artifact_of(client, run, "collection-volumes")}
+
+
+def segments_of(client, output):
+    """The flow runs that segment a volume, by the end of the path of its result."""
+    flow = FlowFilter(name=FlowFilterName(any_=["segment"]))
+    runs = client.read_flow_runs(flow_filter=flow, limit=200)
+    return [run for run in runs if run.parameters["job"]["output"].endswith(output)]
 
 
 def events(client, name):
@@ -93,22 +108,20 @@ def events(client, name):
     return client._client.post("/events/filter", json=wanted).json()["events"]
 
 
+def states(table):
+    return {name: row["state"] for name, row in table.items()}
+
+
 def test_a_night(deployed, root, archive):
-    third = "c.tif" if FILES else "c.zarr"
     deploy_collection(deployed, root, archive)
     with deployed.process("worker", "start", "--pool", "overtile"), get_client(sync_client=True) as client:
-        first = wait_until(lambda: collections(client, "Failed"), seconds=240)[0]
-        assert re.search(r"1 of 4 volumes failed: \S*broken\.zarr: ", first.state.message)
+        first = wait_until(lambda: collections(client, "Failed"), seconds=420)[0]
+        assert re.search(r"1 of 6 volumes failed: \S*broken\.zarr: ", first.state.message)
         table = table_of(client, first)
-        assert {name: row["state"] for name, row in table.items()} == {
-            "a.zarr": "sealed",
-            "b.zarr": "sealed",
-            third: "sealed",
-            "broken.zarr": "failed",
-        }
+        assert states(table) == dict.fromkeys(GOOD, "sealed") | {"broken.zarr": "failed"}
         assert table["a.zarr"]["chunks"] == 4
         assert "broken.zarr" in table["broken.zarr"]["error"]
-        for name in "abc":
+        for name in "abcde":
             assert verify(archive / "out" / f"{name}.zarr").ok
 
         make_image(archive / "new.zarr", (128, 128), channels=1, shard=(64, 64))
@@ -120,24 +133,24 @@ def test_a_night(deployed, root, archive):
             ended = collections(client, "Failed")[1:]
             return [found for run in ended if "new.zarr" in (found := table_of(client, run))]
 
-        table = wait_until(with_new, seconds=120)[0]
-        client.delete_deployment(client.read_deployment_by_name("collection/collection").id)
-        wait_until(lambda: not (collections(client, "Running") or collections(client, "Pending")), seconds=120)
-        assert {name: row["state"] for name, row in table.items()} == {
-            "a.zarr": "unchanged",
-            "b.zarr": "unchanged",
-            third: "unchanged",
-            "broken.zarr": "failed",
-            "new.zarr": "failed",
-        }
-        assert table["new.zarr"]["failed"] > 0
+        table = wait_until(with_new, seconds=300)[0]
+        stop_watching(client)
+        assert states(table) == dict.fromkeys(GOOD, "unchanged") | {"broken.zarr": "failed", "new.zarr": "failed"}
         assert table["broken.zarr"]["seconds"] == 0, "what was refused is not tried again"
+        done = {f"{name}.zarr": len(segments_of(client, f"/out/{name}.zarr")) for name in "abcde"}
+        assert set(done.values()) == {1}, "later runs did nothing but what was new"
+        assert len(segments_of(client, "/out/new.zarr")) == 1
+
+        (failing,) = segments_of(client, "/out/new.zarr")
+        rows = artifact_of(client, failing, "segment-failed-chunks")
+        assert len(rows) == table["new.zarr"]["failed"] > 0
+        assert all("c/0/0/0" in row["error"] and row["position"] in row["rerun"] for row in rows)
 
         output = archive / "out" / "new.zarr"
         (archive / "kept").rename(archive / "scans" / "new.zarr" / "0" / "c" / "0" / "0" / "0")
         rerun = client.read_deployment_by_name("rerun-failed/rerun-failed")
         again = client.create_flow_run_from_deployment(rerun.id, parameters={"output": str(output)})
-        wait_until(lambda: client.read_flow_run(again.id).state.is_final(), seconds=120)
+        wait_until(lambda: client.read_flow_run(again.id).state.is_final(), seconds=240)
         assert client.read_flow_run(again.id).state.is_completed()
         assert status(output)["state"] == "sealed"
         assert verify(output).ok
@@ -149,3 +162,45 @@ def test_a_night(deployed, root, archive):
         failed = [e for e in events(client, "overtile.run.failed") if str(output) in str(e)]
         assert [e["payload"]["failed"] for e in failed] == [table["new.zarr"]["failed"]]
         assert uuid.UUID(failed[0]["id"])
+
+
+def put_tree(folder, url):
+    """Upload a folder."""
+    place = open_place(url)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            place.put(path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def test_each_volume_as_a_run_of_a_deployment_from_disks_and_buckets(deployed, model, s3, tmp_path):
+    make_image(tmp_path / "far.zarr", (128, 128), channels=1, shard=(64, 64))
+    put_tree(tmp_path / "far.zarr", s3.url("scans/far.zarr"))
+    (tmp_path / "broken.zarr").mkdir()
+    (tmp_path / "broken.zarr" / "zarr.json").write_text("{")
+    manifest = tmp_path / "archive.csv"
+    manifest.write_text(f"path\n{s3.url('scans/far.zarr')}\n{tmp_path / 'broken.zarr'}\n")
+    paths = {"input": str(manifest), "output": str(tmp_path / "out"), "model": str(model)}
+    parameters = {"job": SETTINGS | paths, "deployment": "segment/segment", "with_reports": False}
+    with_store = replace(deployed, environment=deployed.environment | s3.environment)
+    with with_store.process("worker", "start", "--pool", "overtile"), get_client(sync_client=True) as client:
+        stop_watching(client)
+        deployment = client.read_deployment_by_name("collection/collection")
+        segment = client.read_deployment_by_name("segment/segment")
+
+        def collect():
+            run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+            wait_until(lambda: client.read_flow_run(run.id).state.is_final(), seconds=300)
+            return client.read_flow_run(run.id)
+
+        first = collect()
+        assert re.search(r"1 of 2 volumes failed: \S*broken\.zarr: ", first.state.message)
+        assert states(table_of(client, first)) == {"far.zarr": "sealed", "broken.zarr": "failed"}
+        (far,) = segments_of(client, "/out/far.zarr")
+        (broken,) = segments_of(client, "/out/broken.zarr")
+        assert (far.deployment_id, far.state_name) == (segment.id, "Completed")
+        assert (broken.deployment_id, broken.state_name) == (segment.id, "Failed")
+        assert far.parent_task_run_id is not None, "it is shown below the collection's run"
+        assert verify(tmp_path / "out" / "far.zarr").ok
+        assert states(table_of(client, collect())) == {"far.zarr": "unchanged", "broken.zarr": "failed"}
+        assert len(segments_of(client, "/out/far.zarr")) == 1
+        assert len(segments_of(client, "/out/broken.zarr")) == 1

@@ -55,7 +55,7 @@ def begin(stage, job, output):
     """Have a run that is in its middle when this returns."""
     stage.up()
     run = stage.begin(job | {"output": str(output)}, regions=2)
-    wait_until(lambda: RunFolder(output).exists and status(output)["done"] > 20, seconds=180)
+    wait_until(lambda: RunFolder(output).exists and status(output)["done"] > 20, seconds=300)
     return run
 
 
@@ -153,7 +153,7 @@ def test_a_cancelled_run_stops_leaves_nothing_behind_and_is_gone_on_with(stage, 
     stage.wait_for(run, "Cancelled")
     wait_until(lambda: not any(process.is_running() for process in ours))
     # Prefect gives a flow run 30 s to end, and kills it then: this one ended by itself.
-    assert stage.messages(run, "prefect.flow_runs").count("Flow run was cancelled.") == 1
+    wait_until(lambda: "Flow run was cancelled." in stage.messages(run, "prefect.flow_runs"), 60)
     found = status(output)
     assert (found["state"], found["failed"]) == ("incomplete", 0), "nobody is to blame"
     assert 20 < found["done"] < CHUNKS

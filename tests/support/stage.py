@@ -106,7 +106,7 @@ class Stage:
             run, Scheduled(name="AwaitingRetry", message="Retry from the UI"), force=True
         )
 
-    def wait_for(self, run: UUID, *states: str, seconds: float = 180) -> State[Any]:
+    def wait_for(self, run: UUID, *states: str, seconds: float = 240) -> State[Any]:
         """Return the state of a flow run, once it has one of these names; any other final state is a failure."""
 
         def reached() -> State[Any] | None:
