@@ -10,8 +10,8 @@ import yaml
 from networks import make_image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
-    FlowFilter,
-    FlowFilterName,
+    DeploymentFilter,
+    DeploymentFilterName,
     FlowRunFilter,
     FlowRunFilterId,
     FlowRunFilterState,
@@ -137,7 +137,9 @@ def test_a_run_of_a_deployment_seals_the_volume(deployed, model, tmp_path):
     )
     with deployed.process(*watching) as run, get_client(sync_client=True) as client:
         scheduled = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Scheduled"])))
-        (flow_run,) = wait_until(lambda: client.read_flow_runs(flow_run_filter=scheduled))
+        segment = DeploymentFilter(name=DeploymentFilterName(any_=["segment"]))
+        asked = {"flow_run_filter": scheduled, "deployment_filter": segment}
+        (flow_run,) = wait_until(lambda: client.read_flow_runs(**asked))
         deployed.prefect("worker", "start", "--pool", "overtile", "--run-once")
         assert run.wait(120) == 0, (deployed.home / "deployment.log").read_text()
         ours = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
@@ -171,7 +173,7 @@ def test_a_schedule_that_is_switched_on_makes_runs_with_the_parameters(deployed)
     schedule = re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", listed).group()
     deployed.prefect("deployment", "schedule", "resume", "report/report", schedule)
     with get_client(sync_client=True) as client:
-        flow = FlowFilter(name=FlowFilterName(any_=["report"]))
-        runs = wait_until(lambda: client.read_flow_runs(flow_filter=flow), seconds=90)
+        ours = DeploymentFilter(name=DeploymentFilterName(any_=["report"]))
+        runs = wait_until(lambda: client.read_flow_runs(deployment_filter=ours), seconds=90)
     assert [run.parameters for run in runs] == [{"output": "/data/prediction.zarr"}] * len(runs)
     deployed.prefect("deployment", "schedule", "pause", "report/report", schedule)
