@@ -107,8 +107,13 @@ class Naive(Dataset[tuple[Tensor, Tensor]]):
 
 def _measure(name: str, dataset: Naive, *, workers: int) -> Measured:
     """Measure the naive way."""
-    context = "spawn" if workers else None
-    batches = DataLoader(dataset, batch_size=BATCH, num_workers=workers, multiprocessing_context=context)
+    batches = DataLoader(
+        dataset,
+        batch_size=BATCH,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,  # a fork would lose the threads of Zarr
+        persistent_workers=bool(workers),
+    )
     alone = _alone((one, other) for one, other in batches)
     return Measured(name, alone, *_trained((one, other) for one, other in batches))
 
