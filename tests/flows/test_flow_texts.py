@@ -4,7 +4,8 @@ import pytest
 
 from flows.failures import failure_rows, rerun_text
 from flows.session import MOST_REGIONS, region_count
-from flows.texts import class_rows, facts
+from flows.texts import class_rows, facts, fold_rows
+from flows.trained import plan_rows
 
 
 @pytest.mark.parametrize(
@@ -79,3 +80,21 @@ def test_rows_of_failed_chunks_say_what_happened_before_what_is_the_same_in_all(
         "chunk": 9,
     }
     assert next(iter(row)) == "position"
+
+
+def test_fold_rows_have_mean_and_spread():
+    spread = {"mean": 0.51236, "std": 0.1, "folds": 3}
+    unknown = {"mean": None, "std": None, "folds": 0}
+    summary = {"mean_iou": spread, "mean_dice": unknown, "classes": {"cell": {"iou": spread, "dice": spread}}}
+    assert fold_rows(summary) == [
+        {"class": "cell", "IoU mean": 0.5124, "IoU std": 0.1, "Dice mean": 0.5124, "Dice std": 0.1},
+        {"class": "mean", "IoU mean": 0.5124, "IoU std": 0.1, "Dice mean": None, "Dice std": None},
+    ]
+
+
+def test_plan_rows_show_values_as_people_read_them():
+    choices = [
+        {"name": "patch", "value": [256, 128], "reason": "fits"},
+        {"name": "loss", "value": {"kind": "dice", "squared": False, "smooth": 1e-5}, "reason": "rare"},
+    ]
+    assert [row["value"] for row in plan_rows(choices)] == ["256,128", "kind dice, smooth 1e-05"]
