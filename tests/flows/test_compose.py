@@ -25,6 +25,7 @@ from pipeline.store import open_place
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1500),  # on a busy machine nine services take minutes to start
     pytest.mark.skipif(
         programs() is None, reason="PostgreSQL is not installed (Debian: apt-get install postgresql)"
     ),
