@@ -113,6 +113,9 @@ def _train(
             "batch": 4,
             "steps": steps,
             "learning_rate": 0.005,
+            "split": "none",  # what is segmented afterwards is what measures it
+            "loss": "cross_entropy",
+            "augment": True,
             "seed": 1,
         }
     )

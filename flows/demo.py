@@ -21,7 +21,8 @@ from flows.report import report_flow
 from flows.segment import segment_flow
 from flows.shapes import CLASS_NAMES
 from flows.train import train_flow
-from pipeline.config import EvaluateJob, IngestJob, Pair, SegmentJob, TrainJob
+from pipeline.config import Augmentation, EvaluateJob, IngestJob, Pair, SegmentJob, TrainJob
+from pipeline.config.losses import CrossEntropy
 from pipeline.jobs.listener import Listener
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.run.machine import this_machine
@@ -97,6 +98,8 @@ class Demo:
             steps=self.steps,
             learning_rate=0.01,
             validate_every=-(-self.steps // 3),
+            loss=CrossEntropy(),
+            augment=Augmentation(),
             seed=1,
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.artifacts import show_markdown, show_picture, show_table
 from flows.texts import class_rows, facts, fold_rows
-from pipeline.training.plan import Choice
+from pipeline.training.choices import Choice
 
 
 def show_trained(found: Mapping[str, Any], output: str) -> None:

@@ -102,7 +102,8 @@ def _metavar(field: FieldInfo) -> str:
     if get_origin(inner) is Literal:
         return "|".join(map(str, get_args(inner)))
     if get_origin(inner) is tuple:
-        return "TEXT,TEXT" if get_args(inner)[0] is str else "N,N"
+        part = get_args(inner)[0]
+        return "TEXT,TEXT" if part is str or get_origin(part) is Literal else "N,N"
     return {int: "N", float: "X"}.get(inner, "TEXT")
 
 

@@ -8,7 +8,7 @@ import pipeline
 from pipeline.cli.options import Console, TerminalListener, job_command, print_json
 from pipeline.cli.texts import duration, table
 from pipeline.config import TrainJob
-from pipeline.training.plan import Choice
+from pipeline.training.choices import Choice
 
 
 @job_command(TrainJob, arguments=(), example="overtile train --config job.yaml --dry-run")

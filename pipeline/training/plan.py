@@ -17,6 +17,7 @@ from pipeline.config.losses import LossSettings
 from pipeline.config.training import Augmentation, TrainJob
 from pipeline.errors import InputError
 from pipeline.model.architecture import UNetArchitecture
+from pipeline.training.choices import Choice
 from pipeline.training.optimisers import learning_rate
 from pipeline.training.patches import PatchLayout
 from pipeline.training.rules import (
@@ -40,30 +41,6 @@ BLOCKS = 5
 """Blocks that a split by blocks needs, at least."""
 
 GIVEN = "as the job says"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One choice.
-
-    Attributes:
-        name: field of the job; ``architecture.dims`` and the like for a part of one.
-        value: what was chosen, ready for JSON.
-        reason: why, in one line.
-    """
-
-    name: str
-    value: Any
-    reason: str
-
-    @property
-    def shown(self) -> str:
-        """The value for people."""
-        return _said(self.value)
-
-    def text(self) -> str:
-        """Return the choice for people."""
-        return f"{self.name}: {self.shown} ({self.reason})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +203,3 @@ def _splits_by_blocks(job: TrainJob, facts: Facts, dims: int) -> bool:
     if job.validation or job.split.by != "auto":
         return not job.validation and job.split.by == "block"
     return len(facts.shapes) < BLOCKS and dims == len(facts.space.axes)
-
-
-def _said(value: Any) -> str:
-    """Return a value for people: nothing of its defaults."""
-    if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if v not in (None, 0, 0.0, False, "none")}
-        return ", ".join(f"{k} {_said(v)}" for k, v in kept.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(map(str, value))
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from waiting import wait_until
 
 from flows.shapes import CLASS_NAMES, render
 from pipeline.cli.main import run
@@ -145,6 +146,29 @@ def test_a_killed_training_goes_on_to_the_same_losses_and_bits(job_of, tmp_path)
     assert same(killed, whole)
     assert states(killed) == []
     assert not (Path(killed.output).with_suffix(".training") / "plan.json").exists()
+
+
+@pytest.mark.slow
+def test_an_interrupted_command_leaves_with_130_and_can_go_on(job_of, tmp_path):
+    job = job_of(steps=100_000, architecture=NETWORK | {"depth": 3})
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job.model_dump(mode="json")))
+    command = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
+    process = subprocess.Popen(
+        [*command, "train", "--config", str(tmp_path / "job.yaml")],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: states(job) or process.poll() is not None, 300)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "run the same command again to go on" in " ".join(said.split())
+    assert states(job)
+    assert not Path(job.output).exists()
 
 
 def test_a_state_that_is_not_whole_is_passed_over(job_of):

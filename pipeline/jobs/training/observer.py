@@ -36,6 +36,7 @@ class Observer:
         self._folder = folder
         self._listener = listener
         self._most = self._affordable()
+        self._shown: Sequence[Seen] = ()
 
     def measure(self, model: UNet) -> dict[str, Any] | None:
         """Return the network's metrics on what is held out, if there is anything; on a part where that is much."""
