@@ -58,6 +58,7 @@ def damaged(make_pair, how):
         ("whole", {"patch": (128, 128)}, r"pairs\.0 .*less than a patch of \(128, 128\); the largest patch is 96,96"),
         ("whole", {"split": {"by": "volume"}}, r"there is only 1 volume with labels, so one side would be empty"),
         ("whole", {"split": {"by": "block", "guard": 96}}, r"no labelled voxel is left to learn from"),
+        ("whole", {"precision": "float16", "device": "cpu"}, r"float16 is for GPUs; on a CPU take bfloat16"),
         ("whole", {"loggers": "csv,wandb"}, r"loggers: wandb needs the package wandb.*pip install 'overtile\[wandb\]'"),
     ],
 )  # fmt: skip

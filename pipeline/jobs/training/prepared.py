@@ -81,10 +81,11 @@ def prepare(job: TrainJob) -> Prepared:
     """
     check_loggers(job.loggers)
     device = choose_device(job.device)
+    if job.precision == "float16" and device == "cpu":
+        raise InputError("precision float16 is for GPUs; on a CPU take bfloat16 or float32")
     output = checkpoint_path(job.output)
     _check_apart(job)
     opened = _open(job)
-    rule = target_rule(job)
     folder = TrainingFolder(output.with_suffix(".training"), _identity(job, opened))
     begun = None if job.restart else folder.plan()
     pairs = hold(opened, job.cache)
