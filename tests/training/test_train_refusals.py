@@ -137,3 +137,9 @@ def test_what_is_learnt_from_cannot_be_measured_on(make_pair, tmp_path):
     pair = make_pair(IMAGE, TARGET)
     with pytest.raises(InputError, match="under `pairs` and under `validation`"):
         train(job([pair], tmp_path, validation=[Pair(image=pair.image, target=pair.target)]))
+
+
+def test_what_is_measured_on_may_be_smaller_than_a_patch(make_pair, tmp_path):
+    small = make_pair(IMAGE[:, :10, :13], TARGET[:10, :13])
+    found = train(job([make_pair(IMAGE, TARGET)], tmp_path, validation=[small]))
+    assert found["validation"]["voxels"] == 130

@@ -93,6 +93,7 @@ def prepare(job: TrainJob) -> Prepared:
     plan = _plan(job, learnt, device) if begun is None else _begun(job, begun)
     for pair in pairs:
         check_network(pair.name, pair.image.volume, plan.architecture)
+    for pair in learnt:
         check_room(pair, PatchLayout.plain(plan.architecture, plan.patch))
     plan.check_batch()
     rule = target_rule(plan.job)
