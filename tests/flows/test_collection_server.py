@@ -23,6 +23,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import FlowRunSort
 from waiting import wait_until
 
+from flows.collection import collection_flow
+from pipeline.config import CollectionJob
 from pipeline.run.status import status
 from pipeline.run.verify import verify
 from pipeline.store import open_place
@@ -97,10 +99,10 @@ def table_of(client, run):
 
 
 def segments_of(client, output):
-    """The flow runs that segment a volume, by the end of the path of its result."""
+    """The flow runs that segment a volume, by its result."""
     flow = FlowFilter(name=FlowFilterName(any_=["segment"]))
     runs = client.read_flow_runs(flow_filter=flow, limit=200)
-    return [run for run in runs if run.parameters["job"]["output"].endswith(output)]
+    return [run for run in runs if run.parameters["job"]["output"] == str(output)]
 
 
 def events(client, name):
@@ -112,6 +114,7 @@ def states(table):
     return {name: row["state"] for name, row in table.items()}
 
 
+@pytest.mark.timeout(1500)
 def test_a_night(deployed, root, archive):
     deploy_collection(deployed, root, archive)
     with deployed.process("worker", "start", "--pool", "overtile"), get_client(sync_client=True) as client:
@@ -137,11 +140,11 @@ def test_a_night(deployed, root, archive):
         stop_watching(client)
         assert states(table) == dict.fromkeys(GOOD, "unchanged") | {"broken.zarr": "failed", "new.zarr": "failed"}
         assert table["broken.zarr"]["seconds"] == 0, "what was refused is not tried again"
-        done = {f"{name}.zarr": len(segments_of(client, f"/out/{name}.zarr")) for name in "abcde"}
+        done = {f"{name}.zarr": len(segments_of(client, archive / "out" / f"{name}.zarr")) for name in "abcde"}
         assert set(done.values()) == {1}, "later runs did nothing but what was new"
-        assert len(segments_of(client, "/out/new.zarr")) == 1
+        assert len(segments_of(client, archive / "out" / "new.zarr")) == 1
 
-        (failing,) = segments_of(client, "/out/new.zarr")
+        (failing,) = segments_of(client, archive / "out" / "new.zarr")
         rows = artifact_of(client, failing, "segment-failed-chunks")
         assert len(rows) == table["new.zarr"]["failed"] > 0
         assert all("c/0/0/0" in row["error"] and row["position"] in row["rerun"] for row in rows)
@@ -180,27 +183,23 @@ def test_each_volume_as_a_run_of_a_deployment_from_disks_and_buckets(deployed, m
     manifest = tmp_path / "archive.csv"
     manifest.write_text(f"path\n{s3.url('scans/far.zarr')}\n{tmp_path / 'broken.zarr'}\n")
     paths = {"input": str(manifest), "output": str(tmp_path / "out"), "model": str(model)}
-    parameters = {"job": SETTINGS | paths, "deployment": "segment/segment", "with_reports": False}
+    job = CollectionJob(**SETTINGS | paths)
     with_store = replace(deployed, environment=deployed.environment | s3.environment)
     with with_store.process("worker", "start", "--pool", "overtile"), get_client(sync_client=True) as client:
-        stop_watching(client)
-        deployment = client.read_deployment_by_name("collection/collection")
-        segment = client.read_deployment_by_name("segment/segment")
 
         def collect():
-            run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-            wait_until(lambda: client.read_flow_run(run.id).state.is_final(), seconds=300)
-            return client.read_flow_run(run.id)
+            state = collection_flow(job, "segment/segment", with_reports=False, return_state=True)
+            assert re.search(r"1 of 2 volumes failed: \S*broken\.zarr: ", state.message)
+            return states(table_of(client, client.read_flow_run(state.state_details.flow_run_id)))
 
-        first = collect()
-        assert re.search(r"1 of 2 volumes failed: \S*broken\.zarr: ", first.state.message)
-        assert states(table_of(client, first)) == {"far.zarr": "sealed", "broken.zarr": "failed"}
-        (far,) = segments_of(client, "/out/far.zarr")
-        (broken,) = segments_of(client, "/out/broken.zarr")
-        assert (far.deployment_id, far.state_name) == (segment.id, "Completed")
-        assert (broken.deployment_id, broken.state_name) == (segment.id, "Failed")
+        assert collect() == {"far.zarr": "sealed", "broken.zarr": "failed"}
+        segment = client.read_deployment_by_name("segment/segment").id
+        (far,) = segments_of(client, tmp_path / "out" / "far.zarr")
+        (broken,) = segments_of(client, tmp_path / "out" / "broken.zarr")
+        assert (far.deployment_id, far.state_name) == (segment, "Completed")
+        assert (broken.deployment_id, broken.state_name) == (segment, "Failed")
         assert far.parent_task_run_id is not None, "it is shown below the collection's run"
         assert verify(tmp_path / "out" / "far.zarr").ok
-        assert states(table_of(client, collect())) == {"far.zarr": "unchanged", "broken.zarr": "failed"}
-        assert len(segments_of(client, "/out/far.zarr")) == 1
-        assert len(segments_of(client, "/out/broken.zarr")) == 1
+        assert collect() == {"far.zarr": "unchanged", "broken.zarr": "failed"}
+        assert len(segments_of(client, tmp_path / "out" / "far.zarr")) == 1
+        assert len(segments_of(client, tmp_path / "out" / "broken.zarr")) == 1
