@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import socket
 import statistics
@@ -51,7 +52,7 @@ def count_calls(place: Path, side: int, url: str) -> tuple[Counter[str], float]:
     job = tiny_job(place, side)
     with relay_to(url) as relay:
         found = child("flow", job, f"http://127.0.0.1:{relay.port}/api")
-    return relay.calls, sum(found.values())
+    return relay.calls, found["all"]
 
 
 def measure(place: Path, url: str) -> dict[str, dict[str, float]]:
@@ -77,17 +78,24 @@ def tiny_job(place: Path, side: int) -> dict[str, Any]:
 
 
 def child(kind: Literal["flow", "bare"], job: dict[str, Any], url: str) -> dict[str, float]:
-    """Run a job in a process of its own; returns the seconds of its :data:`PARTS`."""
+    """Run a job in a process of its own; returns the seconds of its :data:`PARTS`, of all of them, and of CPU."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     settings = {"PREFECT_API_URL": url, "PREFECT_HOME": str(Path(job["output"]).parent / "client")}
     command = [sys.executable, "-m", f"benchmarks.run_{kind}", json.dumps(job)] + [str(REGIONS)] * (kind == "flow")
-    started = time.time()
+    started, before = time.time(), _cpu()
     done = subprocess.run(command, env=inherited | settings, capture_output=True, text=True)
     ended = time.time()
     if done.returncode:
         raise RuntimeError(f"{kind}: {done.stderr}")
     moments = [started, *json.loads(done.stdout.splitlines()[-1]), ended]
-    return {part: b - a for part, a, b in zip(PARTS, moments, moments[1:], strict=False)}
+    parts = {part: b - a for part, a, b in zip(PARTS, moments, moments[1:], strict=False)}
+    return parts | {"all": ended - started, "CPU": _cpu() - before}
+
+
+def _cpu() -> float:
+    """Return the CPU seconds of all processes that have been started from here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @contextmanager
@@ -136,11 +144,8 @@ def _call_rows(counts: list[tuple[Counter[str], float]]) -> list[str]:
 
 def _second_rows(runs: list[dict[str, dict[str, float]]]) -> list[str]:
     rows = ["| seconds, median (range) | bare job | flow run | more |", "|---|---|---|---|"]
-    for part in (*PARTS, "all"):
-        bare, flow = (
-            [sum(each[kind].values()) if part == "all" else each[kind][part] for each in runs]
-            for kind in ("bare", "flow")
-        )
+    for part in (*PARTS, "all", "CPU"):
+        bare, flow = ([each[kind][part] for each in runs] for kind in ("bare", "flow"))
         more = statistics.median(b - a for a, b in zip(bare, flow, strict=True))
         rows.append(f"| {part} | {_span(bare)} | {_span(flow)} | {more:.1f} |")
     return rows

@@ -48,10 +48,10 @@ class Browser:
         self.page.goto(address, wait_until="domcontentloaded")
         self.see(*texts)
 
-    def see(self, *texts: str) -> None:
-        """Wait until the page shows all of these texts."""
+    def see(self, *texts: str, alone: bool = False) -> None:
+        """Wait until the page shows all of these texts; each one somewhere alone, where that is asked for."""
         for text in texts:
-            expect(self.page.get_by_text(text).locator("visible=true").first).to_be_visible()
+            expect(self.page.get_by_text(text, exact=alone).locator("visible=true").first).to_be_visible()
 
     def click(self, role: str, name: str) -> None:
         """Click on the first thing of this role that bears this name exactly."""
