@@ -112,6 +112,27 @@ def fold_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def variant_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return each variant's metrics over its seeds, of what :func:`pipeline.compare` gave."""
+    return [
+        {"variant": each["variant"], "metric": each["metric"]}
+        | {name: _rounded(each[name]) for name in ("mean", "std")}
+        | {"seeds": len(each["by_seed"])}
+        for each in found["variants"]
+    ]
+
+
+def difference_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return each variant's difference to the base, of what :func:`pipeline.compare` gave."""
+    return [
+        {"variant": each["variant"], "metric": each["metric"]}
+        | {"difference": _rounded(each["mean"])}
+        | {name: _rounded(each[name]) for name in ("low", "high")}
+        | {"verdict": each["verdict"]}
+        for each in found["differences"]
+    ]
+
+
 def _rounded(ratio: float | None) -> float | None:
     return None if ratio is None else round(ratio, 4)
 

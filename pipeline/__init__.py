@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         AggregateJob,
         CheckJob,
         CollectionJob,
+        CompareJob,
         ConvertJob,
         EvaluateJob,
         ExportJob,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.jobs.aggregation import aggregate
     from pipeline.jobs.check import check_model
     from pipeline.jobs.collection import collect
+    from pipeline.jobs.comparing import compare
     from pipeline.jobs.convert import convert
     from pipeline.jobs.evaluation import evaluate
     from pipeline.jobs.export import export
@@ -44,6 +46,7 @@ _HOMES = {
     "AggregateJob": "pipeline.config",
     "CheckJob": "pipeline.config",
     "CollectionJob": "pipeline.config",
+    "CompareJob": "pipeline.config",
     "ConvertJob": "pipeline.config",
     "EvaluateJob": "pipeline.config",
     "ExportJob": "pipeline.config",
@@ -55,6 +58,7 @@ _HOMES = {
     "aggregate": "pipeline.jobs.aggregation",
     "check_model": "pipeline.jobs.check",
     "collect": "pipeline.jobs.collection",
+    "compare": "pipeline.jobs.comparing",
     "convert": "pipeline.jobs.convert",
     "evaluate": "pipeline.jobs.evaluation",
     "export": "pipeline.jobs.export",
@@ -75,6 +79,7 @@ __all__ = [
     "AggregateJob",
     "CheckJob",
     "CollectionJob",
+    "CompareJob",
     "ConvertJob",
     "EvaluateJob",
     "ExportJob",
@@ -86,6 +91,7 @@ __all__ = [
     "aggregate",
     "check_model",
     "collect",
+    "compare",
     "convert",
     "evaluate",
     "export",

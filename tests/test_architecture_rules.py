@@ -43,10 +43,10 @@ def test_planning_imports_no_torch():
 
 def test_public_names():
     assert sorted(pipeline.__all__) == [
-        "AggregateJob", "CheckJob", "CollectionJob", "ConvertJob", "EvaluateJob", "ExportJob", "IngestJob",
-        "OvertileError", "Pair", "SegmentJob", "TrainJob",
-        "aggregate", "check_model", "collect", "convert", "evaluate", "export", "info", "ingest", "plan", "repair",
-        "replay", "report", "rerun", "segment", "status", "train", "verify",
+        "AggregateJob", "CheckJob", "CollectionJob", "CompareJob", "ConvertJob", "EvaluateJob", "ExportJob",
+        "IngestJob", "OvertileError", "Pair", "SegmentJob", "TrainJob",
+        "aggregate", "check_model", "collect", "compare", "convert", "evaluate", "export", "info", "ingest", "plan",
+        "repair", "replay", "report", "rerun", "segment", "status", "train", "verify",
     ]  # fmt: skip
     assert all(getattr(pipeline, name) is not None for name in pipeline.__all__)
     assert set(dir(pipeline)) >= set(pipeline.__all__)

@@ -32,6 +32,7 @@ ORDER = (
     "export",
     "report",
     "train",
+    "compare",
     "model",
     "certs",
     "doctor",

@@ -6,6 +6,7 @@ and every key that it does not know is refused with the nearest one that it does
 
 from pipeline.config.aggregate import AggregateJob
 from pipeline.config.collection import CollectionJob
+from pipeline.config.compare import CompareJob
 from pipeline.config.export import ExportJob
 from pipeline.config.load import explain, load_job
 from pipeline.config.models import ConvertJob
@@ -20,6 +21,7 @@ __all__ = [
     "Augmentation",
     "CheckJob",
     "CollectionJob",
+    "CompareJob",
     "ConvertJob",
     "Elastic",
     "EvaluateJob",

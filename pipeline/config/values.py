@@ -62,6 +62,7 @@ Whole = Annotated[int, Field(ge=0)]
 Range = tuple[int | None, int | None]
 # Forms offer a text first, since it is the shortest way to say it: 2048,2048.
 Overlap = Annotated[tuple[Whole, ...], BeforeValidator(_voxels, json_schema_input_type=str | tuple[Whole, ...])]
+Seeds = Annotated[tuple[Whole, ...], BeforeValidator(_voxels, json_schema_input_type=str | tuple[Whole, ...])]
 Voxels = Annotated[
     tuple[Positive, ...], BeforeValidator(_voxels, json_schema_input_type=str | tuple[Positive, ...])
 ]

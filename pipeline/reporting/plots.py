@@ -84,6 +84,21 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Course:
+    """Values over the steps of a training.
+
+    Attributes:
+        group: which model, by its number.
+        steps: at which there is a value, in order.
+        values: one for each of them.
+    """
+
+    group: int
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
     """A plot for a page.
 
@@ -181,6 +196,29 @@ def time_plot(lines: Sequence[Line], *, groups: Sequence[str], label: str, text:
         _draw_legend(axes, groups, theme)
 
     return _plot(draw, 3.4, text)
+
+
+def step_plot(courses: Sequence[Course], *, groups: Sequence[str], label: str, text: str) -> Plot:
+    """Draw values over steps, a line for each training in the colour of its model.
+
+    Args:
+        courses: at least one.
+        groups: names of the models.
+        label: of the axis.
+        text: what the plot shows.
+    """
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        for each in courses:
+            colour, marker = _style(each.group, theme)
+            axes.plot(each.steps, each.values, linewidth=1.2, markersize=4, alpha=0.8, color=colour, marker=marker)
+        axes.margins(x=0.05, y=0.12)
+        axes.grid(axis="y", color=theme.line, linewidth=0.8)
+        axes.set_xlabel("step", color=theme.ink)
+        axes.set_ylabel(label, color=theme.ink, parse_math=False)
+        _draw_legend(axes, groups, theme)
+
+    return _plot(draw, 3.6, text)
 
 
 def drawable(name: str) -> str:

@@ -53,6 +53,10 @@ class RegionTiles:
     def __len__(self) -> int:
         return len(self._places)
 
+    def recut(self, layout: PatchLayout) -> RegionTiles:
+        """Return other tiles over the same regions."""
+        return RegionTiles(self._pairs, layout, self._rule)
+
     def where(self, index: int) -> tuple[int, Box]:
         """Return which pair a tile is of, and its box in the pair's volume; it may reach outside."""
         number, start = self._places[index]

@@ -23,7 +23,7 @@ from prefect.workers.base import BaseJobConfiguration
 from prefect.workers.process import ProcessJobConfiguration
 from waiting import wait_until
 
-from pipeline.config import AggregateJob, CollectionJob, EvaluateJob, IngestJob, SegmentJob, TrainJob
+from pipeline.config import AggregateJob, CollectionJob, CompareJob, EvaluateJob, IngestJob, SegmentJob, TrainJob
 from pipeline.run.status import status
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,7 @@ DEPLOYMENTS = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text()
 JOBS = {
     "aggregate": AggregateJob,
     "collection": CollectionJob,
+    "compare": CompareJob,
     "evaluate": EvaluateJob,
     "ingest": IngestJob,
     "segment": SegmentJob,
@@ -59,7 +60,8 @@ def test_every_deployment_names_a_flow_and_gives_it_valid_parameters(each):
 def test_there_is_a_deployment_of_every_flow_that_an_operator_needs():
     names = {each["name"] for each in DEPLOYMENTS}
     assert names == {
-        *("ingest", "segment", "collection", "rerun-failed", "verify", "train", "evaluate", "aggregate", "report"),
+        *("ingest", "segment", "collection", "rerun-failed", "verify"),
+        *("train", "compare", "evaluate", "aggregate", "report"),
     }
     schedules = [schedule for each in DEPLOYMENTS for schedule in each["schedules"]]
     assert any("cron" in schedule for schedule in schedules)
