@@ -40,7 +40,7 @@ class Turn:
         return tuple(axis - len(self.flips) for axis, flip in enumerate(self.flips) if flip)
 
     def apply(self, voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return ``(c, *spatial)`` turned, as a view."""
+        """Return an array whose last axes are the spatial ones turned, as a view."""
         turned = voxels.swapaxes(-1, -2) if self.exchange else voxels
         steps = [slice(None, None, -1) if flip else slice(None) for flip in self.flips]
-        return turned[:, *steps]
+        return turned[..., *steps]

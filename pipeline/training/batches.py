@@ -2,9 +2,10 @@
 
 ::
 
-    threads        patch ─ change at random ─ cut ─ normalise ─┐
-                   patch ─ change at random ─ cut ─ normalise ─┴─▶ batch ──▶ queue, at most so many ──▶ the step
-                                                                                  how long the step waited is kept
+    threads   draw a change ─ read what it shows ─ change ─ cut ─ normalise ─┐
+              draw a change ─ read what it shows ─ change ─ cut ─ normalise ─┴─▶ batch ──▶ queue ──▶ the step
+                                                                                 at most so many     how long it
+                                                                                 ahead               waited is kept
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from pipeline.geometry import Box
 from pipeline.model.checkpoint import Normalisation
 from pipeline.training.patches import Patch, PatchStream
 from pipeline.training.targets import Voxels
@@ -47,8 +49,21 @@ class Batch(NamedTuple):
     weights: Tensor | None
 
 
-Change = Callable[[Patch, np.random.Generator], Patch]
-"""A random change of a patch: a function of the patch and of the random numbers alone."""
+class Change(Protocol):
+    """What is done to one patch, drawn before it is read."""
+
+    @property
+    def seen(self) -> Box:
+        """What has to be read: a box counted from the first voxel of the network's input; may reach outside of it."""
+        ...
+
+    def __call__(self, patch: Patch) -> Patch:
+        """Return the patch of the input's extent, from what was read."""
+        ...
+
+
+DrawChange = Callable[[tuple[int, ...], np.random.Generator], Change]
+"""Draws a change: a function of the extent of the network's input and of the random numbers alone."""
 
 
 class Batches(IterableDataset[Batch]):
@@ -60,7 +75,7 @@ class Batches(IterableDataset[Batch]):
         count: patches in all, counted from the stream's first.
         size: patches a batch; the last one may have fewer.
         first: index of the first patch: of a training that goes on.
-        change: random change of patches, before they are normalised; None for none.
+        change: draws a change for each patch, which is done before it is normalised; None for none.
         loaders: threads that make batches.
     """
 
@@ -72,7 +87,7 @@ class Batches(IterableDataset[Batch]):
         count: int,
         size: int,
         first: int = 0,
-        change: Change | None = None,
+        change: DrawChange | None = None,
         loaders: int = 1,
     ) -> None:
         super().__init__()
@@ -132,10 +147,10 @@ class Batches(IterableDataset[Batch]):
 
     def _patch(self, index: int) -> Patch:
         """Make one patch, with random numbers of its own."""
-        patch = self._stream[index]
-        if self._change is not None:
-            patch = self._change(patch, np.random.default_rng((*self._stream.seed, index, _CHANGES)))
-        return self.layout.cut(patch)
+        if self._change is None:
+            return self.layout.cut(self._stream[index])
+        change = self._change(self.layout.input, np.random.default_rng((*self._stream.seed, index, _CHANGES)))
+        return self.layout.cut(change(self._stream.read(self._stream.draw(index), change.seen)))
 
     def _normalised(self, image: Voxels) -> Voxels:
         voxels = image.astype(np.float32)

@@ -11,7 +11,8 @@ output, cropped, is exactly the patch. A padded one is trained on the plain patc
 
 The stream of patches is a pure function of the seed and the patch's index: a run that is repeated, or goes on after
 a break, sees the same patches. The target is read as far as the network's input reaches, so that image and target can
-be changed alike; it is cut to the patch at the end.
+be changed alike; it is cut to the patch at the end. Where a change moves voxels, as many around the input are read as
+it brings into it.
 """
 
 from __future__ import annotations
@@ -175,8 +176,13 @@ class PatchStream:
         random = np.random.default_rng((*self.seed, index))
         return Draw(*self._places.draw(random))
 
-    def read(self, draw: Draw) -> Patch:
+    def read(self, draw: Draw, part: Box | None = None) -> Patch:
         """Read a patch; a slice of a stack comes without its z axis.
+
+        Args:
+            draw: which one.
+            part: what to read of it: a box counted from the first voxel of the network's input, which may reach
+                outside of that; None for the input.
 
         Raises:
             InputError: the target holds a value that is no class id, the image NaN or infinity.
@@ -184,9 +190,10 @@ class PatchStream:
         """
         pair, layout = self._pairs[draw.pair], self.layout
         dims = len(layout.patch)
-        box = Box.of_shape(self._box_shape(pair)).shift(draw.start)
-        lead = (0,) * (box.ndim - dims)
-        seen = box.grow((*lead, *layout.before), (*lead, *layout.after))
+        part = Box.of_shape(layout.input) if part is None else part
+        lead = (0,) * (len(pair.shape) - dims)
+        first = [a - b for a, b in zip(draw.start, (*lead, *layout.before), strict=True)]
+        seen = Box(lead + part.start, (1,) * len(lead) + part.stop).shift(first)
         image = pair.image.shown(seen)
         check_finite(pair.name, image, seen)
         target, weights = read_truth(pair, seen, self.rule, dims)
@@ -196,10 +203,6 @@ class PatchStream:
 
     def __getitem__(self, index: int) -> Patch:
         return self.read(self.draw(index))
-
-    def _box_shape(self, pair: OpenPair) -> tuple[int, ...]:
-        """Shape of a patch along the axes of the pair's volume: one slice of a stack for a 2-D network."""
-        return (1,) * (len(pair.shape) - len(self.layout.patch)) + self.layout.patch
 
 
 def check_room(pair: OpenPair, layout: PatchLayout) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.errors import InputError
+from pipeline.geometry import Box
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.model.checkpoint import Normalisation
 from pipeline.training import batches as training_batches
@@ -15,6 +16,17 @@ from pipeline.training.batches import AHEAD, Batches, loader
 from pipeline.training.pairs import open_pairs
 from pipeline.training.patches import PatchLayout, PatchStream
 from pipeline.training.targets import ClassIds, TargetRule, Weighing
+
+
+class Brighter:
+    """A change that needs nothing around the patch."""
+
+    def __init__(self, shape, amount):
+        self.seen, self._amount = Box.of_shape(shape), amount
+
+    def __call__(self, patch):
+        return replace(patch, image=patch.image + self._amount)
+
 
 NETWORK = UNetArchitecture(in_channels=2, classes=2, depth=2, width=4, padding="same")
 SCALE = Normalisation(mean=(10, 20), std=(2, 4))
@@ -78,7 +90,7 @@ def working() -> int:
 
 
 def test_an_error_in_a_thread_is_raised_where_batches_are_used(stream):
-    def fail(patch, random):
+    def fail(shape, random):
         raise InputError("cannot be changed")
 
     with pytest.raises(InputError, match="cannot be changed"):
@@ -87,8 +99,8 @@ def test_an_error_in_a_thread_is_raised_where_batches_are_used(stream):
 
 
 def test_any_number_of_threads_gives_the_same_batches_in_order(stream):
-    def change(patch, random):
-        return replace(patch, image=patch.image + random.random())
+    def change(shape, random):
+        return Brighter(shape, random.random())
 
     plain, changed = (Batches(stream, SCALE, count=24, size=3, change=each, loaders=1) for each in (None, change))
     for loaders in (2, 5):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.config.training import Augmentation
+from pipeline.geometry import Turn
 
 CHANCE = 0.5
 """Share of the patches that each change is done to; the others show the network what it will see in use."""
@@ -27,6 +29,8 @@ class Amounts:
         noise: standard deviation of added noise, in those of the channel.
         blur: sigma, in voxels.
         stain: factors of haematoxylin, eosin and the rest; None where they stay.
+        quarters: quarter turns in the plane, of square patches.
+        flips: whether z, y and x are flipped after that.
     """
 
     scale: float = 1.0
@@ -38,24 +42,36 @@ class Amounts:
     noise: float = 0.0
     blur: float = 0.0
     stain: tuple[float, float, float] | None = None
+    quarters: int = 0
+    flips: tuple[bool, bool, bool] = (False, False, False)
 
     @property
     def moves(self) -> bool:
-        """Whether any voxel moves."""
+        """Whether voxels are read from between others."""
         return self.scale != 1 or self.rotation != 0 or self.elastic
+
+    def turn(self, shape: Sequence[int]) -> Turn:
+        """Return what of the quarter turns and flips is done to a patch of some shape."""
+        quarters = self.quarters if shape[-2] == shape[-1] else 0
+        # A quarter turn is an exchange of y and x and a flip of y, three are an exchange and a flip of x.
+        turned = (False, quarters in (1, 2), quarters in (2, 3))
+        flips = [a != b for a, b in zip(turned, self.flips, strict=True)]
+        return Turn(quarters in (1, 3), tuple(flips[-len(shape) :]))
 
 
 def draw(settings: Augmentation, random: np.random.Generator) -> Amounts:
     """Draw what is done to a patch.
 
     Factors are uniform in their logarithm between ``1 - largest`` and ``1 / (1 - largest)``, so that larger is as
-    likely as smaller; shifts, angles and stains' factors are uniform around none; blur and noise from none up.
+    likely as smaller; shifts, angles and stains' factors are uniform around none; blur and noise from none up. Each
+    flip and each quarter turn is as likely as none.
     """
     happens = random.random(9) < CHANCE
     scale, rotation, brightness, contrast, gamma, noise, blur, *stains = np.where(
         [*happens[:7], *[happens[7]] * 3], random.uniform(-1, 1, 10), 0
     ).tolist()
     deformed = random.random()
+    quarters, *flips = random.integers([4, 2, 2, 2]).tolist()
     return Amounts(
         scale=_factor(settings.scale, scale),
         rotation=math.radians(settings.rotation) * rotation,
@@ -66,6 +82,8 @@ def draw(settings: Augmentation, random: np.random.Generator) -> Amounts:
         noise=settings.noise * abs(noise),
         blur=settings.blur * abs(blur),
         stain=_stains(settings.stain, stains) if settings.stain and any(stains) else None,
+        quarters=quarters if settings.turns else 0,
+        flips=(bool(flips[0]), bool(flips[1]), bool(flips[2])) if settings.flips else (False, False, False),
     )
 
 

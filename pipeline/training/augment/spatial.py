@@ -1,7 +1,14 @@
 """Moving voxels in the plane: where each comes from, and how image, target and weights are read there.
 
-A map ``(2, y, x)`` holds, for each voxel of the outcome, the place in the patch that it shows: y and x in voxels, a
-voxel's centre at whole numbers. It is the same for every channel and every slice.
+A map ``(2, y, x)`` holds, for each voxel of the outcome, the place that it shows: y and x in voxels, a voxel's centre
+at whole numbers. It is the same for every channel and every slice, and is drawn before anything is read, so that the
+voxels that it shows can be::
+
+    +- - - - - - - - - - -+     the patch shows voxels around it when it is made smaller or is turned: they are read,
+    |      +-------+      |     at most as many again on each side as the patch has along the axis. Only what lies
+    |<---->| patch |<---->|     further away is not known: the mirror image, whose target is ignored
+    |      +-------+      |
+    +- - - - - - - - - - -+
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from scipy.interpolate import CubicSpline
 
+from pipeline.geometry import Box
 from pipeline.training.targets import IGNORE
 
 Single = npt.NDArray[np.float32]
@@ -70,8 +78,25 @@ def _spline(length: int, grid: int) -> Single:
     return np.asarray(shares, np.float32)
 
 
+def needed(source: Single) -> Box:
+    """Return what has to be read for a map: a box of the plane, counted from the patch's first voxel as in the map.
+
+    Where a patch is made larger, that is less than the patch; otherwise at most its length again on each side.
+    """
+    lengths = np.array(source.shape[1:])
+    # Bicubic interpolation asks for the two nearest voxels on either side.
+    start = np.floor(source.min((1, 2))).astype(int) - 1
+    stop = np.floor(source.max((1, 2))).astype(int) + 3
+    return Box(
+        tuple(np.clip(start, -lengths, lengths - 1).tolist()), tuple(np.clip(stop, 1, 2 * lengths).tolist())
+    )
+
+
 def move_image(image: Voxels, source: Single) -> Single:
-    """Return ``(c, *spatial)`` in float32, read by bicubic interpolation; outside lies the mirror image."""
+    """Return ``(c, *spatial)`` in float32, read by bicubic interpolation; outside lies the mirror image.
+
+    Here and below, the map may have another extent than what it reads from; so has the outcome.
+    """
     return _read(image, source, mode="bicubic", outside="reflection")
 
 
@@ -91,12 +116,12 @@ def move_target(target: Voxels, source: Single) -> npt.NDArray[np.int64]:
 
 def _read(voxels: Voxels, source: Single, *, mode: str, outside: str) -> Single:
     """Read all planes of an array at the places of a map."""
-    height, width = source.shape[1:]
+    height, width = voxels.shape[-2:]
     planes = torch.from_numpy(np.array(voxels, np.float32, order="C")).view(1, -1, height, width)
     # torch wants x before y, and -1 and 1 for the centres of the first and the last voxel.
     places = np.stack([source[1] * (2 / max(width - 1, 1)) - 1, source[0] * (2 / max(height - 1, 1)) - 1], -1)
     found = F.grid_sample(
         planes, torch.from_numpy(places).unsqueeze(0), mode=mode, padding_mode=outside, align_corners=True
     )
-    moved: Single = found.numpy().reshape(voxels.shape)
+    moved: Single = found.numpy().reshape(*voxels.shape[:-2], *source.shape[1:])
     return moved

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.training import Augmentation, Elastic
 from pipeline.errors import InputError
+from pipeline.geometry import Box, Turn, mirror, visible_box
 from pipeline.model.checkpoint import Normalisation
 from pipeline.training.augment import Augment
 from pipeline.training.augment.amounts import Amounts, draw
@@ -39,11 +40,37 @@ def patch(*spatial: int, channels: int = 3, dtype: str = "u1", weights: bool = T
     return Patch(image, target, random.random(spatial, np.float32) if weights else None)
 
 
+def only(**options: Any) -> Augmentation:
+    """Settings that do this and nothing else."""
+    return Augmentation(**{"flips": False, "turns": False, **options})
+
+
+def augmented(augment: Augment, before: Patch, seed: int) -> Patch:
+    """A patch that is all of its volume, changed: around it lies the mirror image, of which nothing is known."""
+    change = augment(before.target.shape, np.random.default_rng(seed))
+    return change(shown(before, change.seen))
+
+
+def shown(patch: Patch, box: Box) -> Patch:
+    """What a box shows of a patch that is all of its volume."""
+    shape = patch.target.shape
+    if box == Box.of_shape(shape):
+        return patch
+    inside = visible_box(box, shape)
+
+    def mirrored(part: np.ndarray) -> np.ndarray:
+        return mirror(part[..., *inside.slices], inside_box=inside, box=box, shape=shape)
+
+    target, known = np.full(box.shape, IGNORE), box.intersect(Box.of_shape(shape))
+    target[known.relative_to(box.start).slices] = patch.target[known.slices]
+    return Patch(mirrored(patch.image), target, None if patch.weights is None else mirrored(patch.weights))
+
+
 def changed(before: Patch, **options: Any) -> Patch:
     """The first change that these options make to a patch."""
-    augment = Augment(Augmentation(**options), NORMALISATION)
+    augment = Augment(only(**options), NORMALISATION)
     for seed in range(100):
-        after = augment(before, np.random.default_rng(seed))
+        after = augmented(augment, before, seed)
         if after is not before:
             return after
     raise AssertionError(f"{options} never changed anything")
@@ -56,18 +83,18 @@ def same(one: Patch, other: Patch) -> bool:
 @pytest.mark.parametrize("spatial", [(9, 11), (3, 9, 11)])
 def test_settings_that_do_nothing_give_the_very_patch_back(spatial):
     before = patch(*spatial)
-    nothing = Augmentation(elastic=Elastic(probability=0))
-    for settings_ in (Augmentation(), Augmentation(flips=False, turns=False), nothing):
+    nothing = only(elastic=Elastic(probability=0))
+    for settings_ in (only(), nothing):
         augment = Augment(settings_, NORMALISATION)
-        assert all(augment(before, np.random.default_rng(seed)) is before for seed in range(10))
+        assert all(augmented(augment, before, seed) is before for seed in range(10))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_option_leaves_about_half_of_the_patches_as_they_are(option):
     before = patch(6, 7)
     chance = Elastic(probability=0.5) if option == "elastic" else OPTIONS[option]
-    augment = Augment(Augmentation(**{option: chance}), NORMALISATION)
-    kept = sum(augment(before, np.random.default_rng(seed)) is before for seed in range(400))
+    augment = Augment(only(**{option: chance}), NORMALISATION)
+    kept = sum(augmented(augment, before, seed) is before for seed in range(400))
     assert kept / 400 == pytest.approx(0.5, abs=0.1)
 
 
@@ -76,8 +103,8 @@ def test_each_option_is_a_function_of_the_patch_and_the_generator_and_changes_no
     before, copy = patch(20, 24), patch(20, 24)
     for part in (before.image, before.target, before.weights):
         part.setflags(write=False)
-    augment = Augment(Augmentation(**{option: OPTIONS[option]}), NORMALISATION)
-    first, again = ([augment(before, np.random.default_rng(seed)) for seed in range(6)] for _ in range(2))
+    augment = Augment(only(**{option: OPTIONS[option]}), NORMALISATION)
+    first, again = ([augmented(augment, before, seed) for seed in range(6)] for _ in range(2))
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
     assert same(before, copy)
     assert not all(same(a, first[0]) for a in first)
@@ -125,8 +152,8 @@ def test_contrast_is_one_factor_around_the_mean_of_each_channel():
 
 def test_integers_are_not_clipped():
     before = Patch(np.full((3, 4, 4), 250, np.uint8), np.zeros((4, 4), np.int64))
-    augment = Augment(Augmentation(brightness=3), NORMALISATION)
-    images = [augment(before, np.random.default_rng(seed)).image for seed in range(20)]
+    augment = Augment(only(brightness=3), NORMALISATION)
+    images = [augmented(augment, before, seed).image for seed in range(20)]
     assert max(image.max() for image in images) > 256
     assert all(np.ptp(image[0]) == 0 for image in images)
 
@@ -139,12 +166,56 @@ def test_a_voxel_of_which_nothing_is_known_stays_one_voxel_wide():
     assert (after.target[12:18, 12:18] == IGNORE).all()
 
 
+def turned(spatial: tuple[int, ...], **options: bool) -> set[bytes]:
+    """Everything that flips and turns make of a patch whose voxels all differ."""
+    voxels = np.arange(np.prod(spatial)).reshape(spatial)
+    before = Patch(np.stack([voxels] * 3).astype(np.uint16), voxels, voxels.astype(np.float32))
+    augment, found = Augment(only(**options), NORMALISATION), set()
+    for seed in range(200):
+        after = augmented(augment, before, seed)
+        assert after.image.dtype == np.uint16
+        assert all(np.array_equal(part, after.target) for part in (*after.image, after.weights))
+        found.add(after.target.tobytes())
+    return found
+
+
+def test_turns_are_quarter_turns_and_flips_are_of_every_axis():
+    square = np.arange(25).reshape(5, 5)
+    quarters = {np.rot90(square, k).tobytes() for k in range(4)}
+    flipped = {square[:: 1 - 2 * y, :: 1 - 2 * x].tobytes() for y in (0, 1) for x in (0, 1)}
+    assert turned((5, 5), turns=True) == quarters
+    assert turned((5, 5), flips=True) == flipped
+    assert turned((5, 5), flips=True, turns=True) == quarters | {np.rot90(square.T, k).tobytes() for k in range(4)}
+
+
+def test_patches_that_are_not_square_are_flipped_alone():
+    flat = np.arange(12).reshape(3, 4)
+    assert turned((3, 4), turns=True) == {flat.tobytes()}
+    assert len(turned((3, 4), flips=True, turns=True)) == 4
+
+
+def test_stacks_are_flipped_along_z_too_and_turned_in_the_plane():
+    assert len(turned((2, 3, 3), flips=True)) == 8
+    assert len(turned((2, 3, 3), turns=True)) == 4
+    assert len(turned((2, 3, 3), flips=True, turns=True)) == 16
+
+
+def test_every_turn_is_as_likely_as_any_other():
+    settings_ = Augmentation()
+    drawn = [draw(settings_, np.random.default_rng(seed)).turn((4, 4)) for seed in range(1600)]
+    every = list(Turn.every(2, exchange=True))
+    counts = [drawn.count(turn) for turn in every]
+    assert sum(counts) == 1600
+    assert min(counts) > 140
+    assert max(counts) < 260
+
+
 def test_what_an_option_draws_does_not_depend_on_the_others():
     everything = Augmentation(**OPTIONS)
     for seed in range(20):
         together = draw(everything, np.random.default_rng(seed))
         for option, value in OPTIONS.items():
-            alone = draw(Augmentation(**{option: value}), np.random.default_rng(seed))
+            alone = draw(only(**{option: value}), np.random.default_rng(seed))
             assert getattr(alone, option) == getattr(together, option)
             others = {name for name in OPTIONS if name != option}
             assert all(getattr(alone, other) == getattr(Amounts(), other) for other in others)
@@ -191,7 +262,7 @@ def test_any_patch_keeps_its_shape_and_its_ids(spatial, channels, dtype, chosen,
     before = patch(*spatial, channels=channels, dtype=dtype, weights=weights)
     options = {name: OPTIONS[name] for name in chosen if name != "stain" or channels == 3}
     normalisation = Normalisation(mean=(100.0,) * channels, std=(20.0,) * channels)
-    after = Augment(Augmentation(**options), normalisation)(before, np.random.default_rng(seed))
+    after = augmented(Augment(only(**options), normalisation), before, seed)
     assert after.image.shape == before.image.shape
     assert after.target.shape == before.target.shape
     assert after.target.dtype == np.int64

@@ -14,6 +14,7 @@ from pipeline.training.augment.spatial import (
     move_image,
     move_target,
     move_weights,
+    needed,
     sources,
 )
 from pipeline.training.targets import IGNORE
@@ -150,3 +151,39 @@ def test_a_patch_that_is_moved_as_a_whole_is_not_deformed(grid, plane):
 
     field = displacements(plane, sigma=3, grid=grid, random=Same(np.random.PCG64(0)))
     np.testing.assert_allclose(field, np.full_like(field, field[0, 0, 0]), atol=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(planes, st.floats(0.1, 10), st.floats(-4, 4), st.integers(2, 4), st.integers(0, 99))
+def test_what_is_needed_holds_all_that_a_map_shows_and_at_most_the_patch_again_on_each_side(
+    plane, scale, rotation, grid, seed
+):
+    source = sources(plane, scale=scale, rotation=rotation)
+    source = source + displacements(plane, sigma=3, grid=grid, random=np.random.default_rng(seed))
+    box = needed(source)
+    for (first, last), length, places in zip(box, plane, source, strict=True):
+        assert -length <= first < last <= 2 * length
+        assert first <= np.floor(places.min()) - 1 or first == -length
+        assert last >= np.floor(places.max()) + 3 or last == 2 * length
+        assert last - first <= np.ptp(places) + 5  # and no more than that
+
+
+@settings(deadline=None, max_examples=60)
+@given(planes, st.floats(0.6, 4), st.floats(-0.2, 0.2), st.integers(0, 99))
+def test_a_map_shows_the_same_of_what_it_needs_as_of_everything(plane, scale, rotation, seed):
+    source = sources(plane, scale=scale, rotation=rotation)
+    box, around = needed(source), [2 * n + 8 for n in plane]
+    volume = np.random.default_rng(seed).random(
+        [n + 2 * a for n, a in zip(plane, around, strict=True)], np.float32
+    )
+    part = volume[box.shift(around).slices]
+    near = source - np.array(box.start, np.float32)[:, None, None]
+    far = source + np.array(around, np.float32)[:, None, None]
+    if all(-n < a and b < 2 * n for (a, b), n in zip(box, plane, strict=True)):
+        np.testing.assert_allclose(move_image(part[None], near), move_image(volume[None], far), atol=1e-4)
+        np.testing.assert_allclose(move_weights(part, near), move_weights(volume, far), atol=1e-4)
+    known = move_target((part * 99).astype(int), near)
+    whole = move_target((volume * 99).astype(int), far)
+    assert (known == whole)[
+        known != IGNORE
+    ].mean() > 0.9  # a place half-way between two voxels may round to either
