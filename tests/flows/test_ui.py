@@ -21,6 +21,9 @@ from pipeline.run.status import status
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+GUIDE = ("form", "run")
+"""The pictures of the guide."""
+
 THEIRS = ("/favicon", ".svg", "/api/task_runs/filter")
 """What Prefect's own pages ask for in vain: their icons, and the task run of an artifact that has none."""
 
@@ -68,11 +71,15 @@ def window(tmp_path, pages):
         assert faults == []
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Where pictures go."""
+@pytest.fixture
+def picture(tmp_path):
+    """Where a picture goes, by its name."""
     wanted = os.environ.get("OVERTILE_PICTURES")
-    return ROOT / wanted if wanted else tmp_path_factory.mktemp("pictures")
+
+    def place(name):
+        return (ROOT / wanted if wanted and name in GUIDE else tmp_path) / f"{name}.png"
+
+    return place
 
 
 def ask(pages, kind, **wanted):
@@ -112,7 +119,7 @@ def fill(window, field, text, kind="str"):
     whole.locator("textarea, input").first.fill(text)
 
 
-def begin(pages, window, archive, pictures):
+def begin(pages, window, archive, picture):
     """Start a run by the form of its deployment, and go to its page."""
     deployment = found(pages, "deployments")["segment"]["id"]
     window.open(
@@ -126,14 +133,14 @@ def begin(pages, window, archive, pictures):
     fill(window, "Chunk", "64,64")
     fill(window, "regions", "4", kind="int")
     window.page.mouse.wheel(0, -10_000)
-    window.keep(pictures / "form.png")
+    window.keep(picture("form"))
     window.click("button", "Submit")
     window.click("button", "View run")
 
 
 @pytest.mark.timeout(1800)
-def test_a_run_fails_is_understood_and_is_mended(pages, window, archive, pictures):
-    begin(pages, window, archive, pictures)
+def test_a_run_fails_is_understood_and_is_mended(pages, window, archive, picture):
+    begin(pages, window, archive, picture)
     window.see("segment nuclei.zarr", "Running", "Failed", alone=True)
     window.click("tab", "Task Runs")
     window.see("plan", "prepare", "region 1 of 4", "region 4 of 4")
@@ -143,22 +150,21 @@ def test_a_run_fails_is_understood_and_is_mended(pages, window, archive, picture
     window.see(
         "91 of 100 chunks, 9 failed", "91 done (blue), 9 failed (orange)", "what tries the failed chunks again"
     )
-    window.keep(pictures / "run.png")
 
     shown = found(pages, "artifacts")
     at = f"{pages}/v2/artifacts/artifact"
     window.open(f"{at}/{shown['segment-predict']['id']}", "Progress: 91%")
     window.open(f"{at}/{shown['segment-grid']['id']}", "91 done (blue), 9 failed (orange)")
-    (picture,) = window.page.locator("img[src^='data:image/png']").all()
-    assert picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [320, 320]
-    window.keep(pictures / "grid.png")
+    (grid,) = window.page.locator("img[src^='data:image/png']").all()
+    assert grid.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [320, 320]
+    window.keep(picture("grid"))
     window.open(f"{at}/{shown['segment-failed-chunks']['id']}", "2/5", "1 stored chunk(s) below", "attempts")
-    window.keep(pictures / "failed.png")
+    window.keep(picture("failed"))
     window.open(f"{at}/{shown['segment-rerun']['id']}", f"overtile rerun {archive}/nuclei.zarr")
     window.see("prefect deployment run rerun-failed/rerun-failed")
-    window.keep(pictures / "rerun.png")
+    window.keep(picture("rerun"))
     see_event(pages, window, "overtile.run.failed", f"{archive}/nuclei.zarr")
-    window.keep(pictures / "events.png")
+    window.keep(picture("events"))
 
     (archive / "lost").rename(archive / "slide.zarr" / "0" / "c" / "0" / "3" / "6")
     (run,) = found(pages, "flow_runs").values()
@@ -170,6 +176,6 @@ def test_a_run_fails_is_understood_and_is_mended(pages, window, archive, picture
     window.open(f"{pages}/v2/runs/flow-run/{run['id']}", "segment nuclei.zarr")
     window.click("tab", "Artifacts")
     window.see("100 of 100 chunks", "100 done (blue)", f"{archive}/nuclei.zarr.run/report.html")
-    window.keep(pictures / "sealed.png")
+    window.keep(picture("run"))
     assert status(archive / "nuclei.zarr")["state"] == "sealed"
     see_event(pages, window, "overtile.run.sealed", f"{archive}/nuclei.zarr")
