@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import InputError
 from pipeline.geometry import Box
 from pipeline.training.census import Counted
 from pipeline.training.targets import IGNORE, TargetRule
@@ -78,7 +79,12 @@ class Places:
         self._balance = balance
 
     def draw(self, random: np.random.Generator) -> tuple[int, tuple[int, ...]]:
-        """Return a pair, and the first voxel of a patch in its volume; reads at most one cell of its target."""
+        """Return a pair, and the first voxel of a patch in its volume; reads at most one cell of its target.
+
+        Raises:
+            InputError: the target is not what the census counted any more.
+            ChunkError, StoreError: the target cannot be read.
+        """
         wanted = None
         if self._balance and random.random() < self._balance:
             wanted = self._present[int(random.integers(len(self._present)))]
@@ -112,12 +118,16 @@ class Places:
         each = self._counted[number]
         cell, index = self._cells[number][wanted].draw(random)
         core = each.census.grid.core(cell)
-        if int(each.census.counts[:, cell].sum()) == core.size and wanted is None:
+        counts = each.census.counts[:, cell]
+        counted = int(counts.sum() if wanted is None else counts[wanted])
+        if counted == core.size:
             found = index
         else:
             ids, _ = read_truth(each.pair, core, self._rule, len(self._patch))
-            fits = ids != IGNORE if wanted is None else ids == wanted
-            found = int(np.flatnonzero(fits)[index])
+            fits = np.flatnonzero(ids != IGNORE if wanted is None else ids == wanted)
+            if len(fits) != counted:
+                raise _changed(each.pair.name, core, counted, len(fits))
+            found = int(fits[index])
         offset = np.unravel_index(found, core.shape)
         return tuple(a + int(o) for a, o in zip(core.start, offset, strict=True))
 
@@ -133,3 +143,10 @@ class Places:
             return tuple(int(a) for a in starts[0])
         lost = [int(avoided.paint(Box.of_shape(shape).shift(start.tolist())).sum()) for start in starts]
         return tuple(int(a) for a in starts[int(np.argmin(lost))])
+
+
+def _changed(name: str, core: Box, counted: int, found: int) -> InputError:
+    return InputError(
+        f"{name}: the target changed since the training began: of voxels {core}, {counted} were to be learnt and now"
+        f" {found} are; restore it and go on, or train on what it is now, with --restart"
+    )

@@ -1,11 +1,16 @@
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from volumes import save
 
 from pipeline.config.training import Pair
+from pipeline.errors import InputError, OvertileError
 from pipeline.geometry import Box
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.training.census import take_census, with_area
@@ -131,3 +136,48 @@ def test_nothing_is_known_of_what_must_not_be_used_and_patches_keep_away_from_it
         lost += inside.sum()
     # Laid anywhere around the voxels beside it, patches would lose about a tenth of their voxels.
     assert 0 < lost / (300 * 64) < 0.05
+
+
+@pytest.mark.parametrize("balance", [0.0, 1.0], ids=["any voxel", "a class"])
+@pytest.mark.parametrize("now", ["nothing", "less", "more"])
+def test_a_target_that_changes_under_the_training_is_named(make_pair, balance, now):
+    target = np.random.default_rng(0).integers(0, 3, (32, 32)).astype("u1")
+    rule = TargetRule(ClassIds(3, ignore=9))
+    target[::3] = 9
+    pair = make_pair(image_of(32, 32), target, "yx")
+    opened = open_pairs([pair])
+    stream = PatchStream(opened, PatchLayout.plain(SAME, PATCH), rule, seed=(0,), balance=balance)
+    assert stream.draw(0) == stream.draw(0)
+    other = {"nothing": np.full_like(target, 9), "less": target.copy(), "more": np.where(target == 9, 1, target)}[
+        now
+    ]
+    if now == "less":
+        other[::2] = 9
+    array = zarr.open_array(pair.target, mode="r+")
+    array[:] = other
+    with pytest.raises(
+        InputError, match=r"pairs\.0 .*the target changed since the training began: of voxels .*restart"
+    ):
+        [stream.draw(index) for index in range(60)]
+
+
+@pytest.mark.parametrize("part", ["image", "target"])
+@pytest.mark.parametrize("change", ["smaller", "other chunks", "other dtype", "gone"])
+def test_whatever_becomes_of_the_files_of_a_training_is_told_in_a_sentence(make_pair, part, change):
+    image = image_of(64, 64)
+    target = image % 3
+    target[::5] = 9
+    pair = make_pair(image, target, "yx")
+    stream = PatchStream(
+        open_pairs([pair]), PatchLayout.plain(SAME, (32, 32)), TargetRule(ClassIds(3, ignore=9)), seed=(0,)
+    )
+    place, voxels = Path(getattr(pair, part)), {"image": image, "target": target}[part]
+    shutil.rmtree(place)
+    if change == "smaller":
+        save(place, voxels[:20, :20], "yx", chunks=16)
+    elif change == "other chunks":
+        save(place, voxels, "yx", chunks=24)
+    elif change == "other dtype":
+        save(place, voxels.astype("f8" if part == "image" else "u4"), "yx", chunks=16)
+    with pytest.raises(OvertileError, match=place.name):
+        [stream[index] for index in range(30)]
