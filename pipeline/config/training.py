@@ -79,12 +79,23 @@ class Elastic(Job):
 
 
 class Augmentation(Job):
-    """What is done to patches at random; each with its own chance, on image and target alike."""
+    """What is done to patches at random; each with its own chance, on image and target alike.
+
+    Where voxels move, real ones are read around the patch (for networks without padding, around its context): as
+    many as the change brings into it, at most its own length again on each side along y and x. Beyond that, and
+    outside of the volume, lies the mirror image, whose target is ignored.
+    """
 
     flips: bool = Field(True, description="flips along every axis")
     turns: bool = Field(True, description="right-angle turns in the plane, of square patches")
     elastic: Elastic | None = Field(None, description="elastic deformation")
-    scale: float = Field(0.0, ge=0, le=0.9, description="largest change of size: 0.2 is 0.8 to 1.25 times")
+    scale: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        description="largest change of size: 0.2 is 0.8 to 1.25 times; what comes into a patch is read around it, at most its"
+        " length again on each side",
+    )
     rotation: float = Field(0.0, ge=0, le=180, description="largest turn in the plane, in degrees")
     brightness: float = Field(0.0, ge=0, description="largest shift, in standard deviations of the channel")
     contrast: float = Field(0.0, ge=0, lt=1, description="largest change of contrast around the mean")
