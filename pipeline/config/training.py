@@ -93,8 +93,8 @@ class Augmentation(Job):
         0.0,
         ge=0,
         le=0.9,
-        description="largest change of size: 0.2 is 0.8 to 1.25 times; what comes into a patch is read around it, at most its"
-        " length again on each side",
+        description="largest change of size: 0.2 is 0.8 to 1.25 times; what comes into a patch is read around it, at"
+        " most its length again on each side",
     )
     rotation: float = Field(0.0, ge=0, le=180, description="largest turn in the plane, in degrees")
     brightness: float = Field(0.0, ge=0, description="largest shift, in standard deviations of the channel")

@@ -14,7 +14,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -138,7 +138,7 @@ class Batches(IterableDataset[Batch]):
     def _batch(self, first: int, last: int) -> Batch:
         """Make the batch of some patches; 2-D images are laid out channels last, which is faster."""
         patches = [self._patch(index) for index in range(first, last)]
-        images = torch.from_numpy(np.stack([self._normalised(patch.image) for patch in patches]))
+        images = torch.from_numpy(self._normalised([patch.image for patch in patches]))
         if images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         targets = torch.from_numpy(np.stack([patch.target for patch in patches]).astype(np.int64, copy=False))
@@ -152,10 +152,13 @@ class Batches(IterableDataset[Batch]):
         change = self._change(self.layout.input, np.random.default_rng((*self._stream.seed, index, _CHANGES)))
         return self.layout.cut(change(self._stream.read(self._stream.draw(index), change.seen)))
 
-    def _normalised(self, image: Voxels) -> Voxels:
-        voxels = image.astype(np.float32)
-        voxels -= self._mean
-        voxels /= self._std
+    def _normalised(self, images: Sequence[Voxels]) -> Voxels:
+        """Return images in float32 in one array, in units of the channels."""
+        voxels = np.empty((len(images), *images[0].shape), np.float32)
+        for one, image in zip(voxels, images, strict=True):
+            one[...] = image
+            one -= self._mean
+            one /= self._std
         return voxels
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -38,12 +41,17 @@ def read_truth(pair: OpenPair, box: Box, rule: TargetRule, dims: int) -> Truth:
     flat = (-1, *grown.shape[box.ndim - dims :])
     made = [rule.derive(*both, where) for both in zip(stored.reshape(flat), labelled.reshape(flat), strict=True)]
     inside = tuple(slice(c, c + n) for c, n in zip(context, box.shape, strict=True))
-    ids = np.stack([one for one, _ in made]).reshape(*lead, *flat[1:])[inside]
+    ids = _joined([one for one, _ in made]).reshape(*lead, *flat[1:])[inside]
     ids[~pair.known.bits(box)] = IGNORE
     weights = [weight for _, weight in made if weight is not None]
     if not weights:
         return ids, None
-    return ids, np.stack(weights).astype(np.float32).reshape(*lead, *flat[1:])[inside]
+    return ids, _joined(weights).astype(np.float32, copy=False).reshape(*lead, *flat[1:])[inside]
+
+
+def _joined(slices: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return slices in one array; a single one as it is."""
+    return slices[0] if len(slices) == 1 else np.stack(slices)
 
 
 def _no_weights(box: Box, rule: TargetRule) -> Voxels | None:

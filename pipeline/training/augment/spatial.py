@@ -110,8 +110,10 @@ def move_target(target: Voxels, source: Single) -> npt.NDArray[np.int64]:
     height, width = target.shape[-2:]
     y, x = np.rint(source).astype(np.int64)
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    nearest = target[..., np.where(inside, y, 0), np.where(inside, x, 0)]
-    return np.where(inside, nearest.astype(np.int64), IGNORE)
+    rows = target.reshape(*target.shape[:-2], height * width)
+    nearest: npt.NDArray[np.int64] = rows.take(y * width + x, axis=-1, mode="clip").astype(np.int64, copy=False)
+    nearest[..., ~inside] = IGNORE
+    return nearest
 
 
 def _read(voxels: Voxels, source: Single, *, mode: str, outside: str) -> Single:
