@@ -19,6 +19,7 @@ from distributed import Client
 
 from pipeline.run.batch import Batch
 from pipeline.run.gate import Gate
+from pipeline.run.leaving import LeaveAlone
 from pipeline.run.ledger import Ledger
 from pipeline.run.pace import Pace
 from pipeline.run.records import FAILED, STATES
@@ -96,6 +97,14 @@ class Dispatcher:
             Voice(label),
         )
         client.register_plugin(plugin)
+        self._watch_us()
+
+    def _watch_us(self) -> None:
+        """Have the scheduler take the work off the workers if this process dies."""
+        try:
+            self._client.register_plugin(LeaveAlone(self._client.id, self._plugin))
+        except Exception as error:  # a scheduler where Overtile is not installed
+            log.debug("the work stays on the workers if this process is killed: %s", error)
 
     def close(self) -> None:
         """Take the work off the workers, which may belong to somebody else's cluster and live on."""
