@@ -184,6 +184,5 @@ def test_a_map_shows_the_same_of_what_it_needs_as_of_everything(plane, scale, ro
         np.testing.assert_allclose(move_weights(part, near), move_weights(volume, far), atol=1e-4)
     known = move_target((part * 99).astype(int), near)
     whole = move_target((volume * 99).astype(int), far)
-    assert (known == whole)[
-        known != IGNORE
-    ].mean() > 0.9  # a place half-way between two voxels may round to either
+    halfway = (np.abs(source % 1 - 0.5) < 1e-3).any(0)  # may round to either voxel
+    assert (known == whole)[(known != IGNORE) & ~halfway].all()
