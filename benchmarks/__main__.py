@@ -19,6 +19,14 @@ from benchmarks import (
     real,
     slide,
     soak,
+    train_3d,
+    train_buildings,
+    train_compare,
+    train_data,
+    train_isbi,
+    train_mito,
+    train_nuclei,
+    training_pictures,
 )
 
 BENCHMARKS = {
@@ -35,10 +43,22 @@ BENCHMARKS = {
     "export": export.run,
     "slide": slide.run,
     "soak": soak.run,
+    "train_data": train_data.run,
+    "train_isbi": train_isbi.run,
+    "train_mito": train_mito.run,
+    "train_nuclei": train_nuclei.run,
+    "train_buildings": train_buildings.run,
+    "train_3d": train_3d.run,
+    "train_shapes": train_compare.run_shapes,
+    "train_classics": train_compare.run_classics,
+    "training_pictures": training_pictures.run,
 }
 
-LONG = ("soak",)
-"""Those that run for an hour, and only when they are named."""
+LONG = (
+    *("soak", "train_isbi", "train_mito", "train_nuclei", "train_buildings", "train_3d"),
+    *("train_shapes", "train_classics", "training_pictures"),
+)
+"""Those that run for most of an hour or longer, or draw pictures; only when they are named."""
 
 
 def main() -> None:
