@@ -19,7 +19,7 @@ from pipeline.geometry import Box, Grid
 from pipeline.training.areas import Area
 from pipeline.training.pairs import CELL, OpenPair
 from pipeline.training.targets import TargetRule
-from pipeline.training.truth import read_truth
+from pipeline.training.truth import read_ids
 
 Counts = npt.NDArray[np.int64]
 
@@ -106,8 +106,7 @@ def take_census(
         counts = np.zeros((classes, len(grid)), np.int64)
 
         def count(box: Box, pair: OpenPair = pair, grid: Grid = grid, dims: int = dims) -> Iterator[_Part]:
-            ids, _ = read_truth(pair, box, rule, dims)
-            return _parts(ids, box, grid, rule.ids.count)
+            return _parts(read_ids(pair, box, rule, dims), box, grid, rule.ids.count)
 
         with ThreadPoolExecutor(threads, "census") as pool:
             for parts in pool.map(count, _boxes(pair, grid)):
@@ -130,7 +129,7 @@ def recount(counted: Counted, pair: OpenPair, rule: TargetRule, dims: int) -> Co
     used = _used(grid, pair.known).ravel()
     counts = np.where(used == _ALL, counted.census.counts, 0)
     for number in np.flatnonzero((used == _PART) & counted.census.counts.any(axis=0)):
-        ids, _ = read_truth(pair, grid.core(int(number)), rule, dims)
+        ids = read_ids(pair, grid.core(int(number)), rule, dims)
         counts[:, number] = [np.count_nonzero(ids == c) for c in range(len(counts))]
     return Counted(pair, Census(grid, counts))
 

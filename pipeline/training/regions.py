@@ -10,7 +10,7 @@ from pipeline.model.architecture import UNetArchitecture
 from pipeline.training.pairs import OpenPair, check_finite
 from pipeline.training.patches import Patch, PatchLayout
 from pipeline.training.targets import TargetRule
-from pipeline.training.truth import read_truth
+from pipeline.training.truth import read_ids
 
 EDGE = {2: 256, 3: 64}
 """Voxels of a tile along an axis, about, by the number of the network's axes."""
@@ -71,7 +71,7 @@ class RegionTiles:
         seen = box.grow((*lead, *layout.before), (*lead, *layout.after))
         image = pair.image.shown(seen)
         check_finite(pair.name, image, seen)
-        target, _ = read_truth(pair, box, self._rule, dims)
+        target = read_ids(pair, box, self._rule, dims)
         return Patch(image[:, 0], target[0]) if lead else Patch(image, target)
 
     def _shape(self, pair: OpenPair) -> tuple[int, ...]:

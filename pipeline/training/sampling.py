@@ -24,7 +24,7 @@ from pipeline.errors import InputError
 from pipeline.geometry import Box
 from pipeline.training.census import Counted
 from pipeline.training.targets import IGNORE, TargetRule
-from pipeline.training.truth import read_truth
+from pipeline.training.truth import read_ids
 
 TRIES = 4
 """Places of a patch that are compared, where some of the volume belongs to the other side of a split."""
@@ -123,7 +123,7 @@ class Places:
         if counted == core.size:
             found = index
         else:
-            ids, _ = read_truth(each.pair, core, self._rule, len(self._patch))
+            ids = read_ids(each.pair, core, self._rule, len(self._patch))
             fits = np.flatnonzero(ids != IGNORE if wanted is None else ids == wanted)
             if len(fits) != counted:
                 raise _changed(each.pair.name, core, counted, len(fits))

@@ -14,7 +14,7 @@ from pipeline.geometry import Box, Grid
 from pipeline.training.pairs import OpenPair
 from pipeline.training.spread import evenly
 from pipeline.training.targets import TargetRule
-from pipeline.training.truth import read_truth
+from pipeline.training.truth import read_ids
 from pipeline.volume import Space
 
 Look = Literal["stained", "colour", "grey", "other"]
@@ -76,7 +76,7 @@ def survey(pairs: Sequence[OpenPair], rule: TargetRule) -> Facts:
     counts = np.zeros(rule.ids.count, np.int64)
     voxels, areas, looks = 0, list[int](), list[Look]()
     for pair, box in _windows(pairs):
-        target, _ = read_truth(pair, box, rule, 2)
+        target = read_ids(pair, box, rule, 2)
         known = target[target >= 0]
         counts += np.bincount(known, minlength=len(counts))
         voxels += target.size

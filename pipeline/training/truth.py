@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,11 @@ def read_truth(pair: OpenPair, box: Box, rule: TargetRule, dims: int) -> Truth:
     if not weights:
         return ids, None
     return ids, _joined(weights).astype(np.float32, copy=False).reshape(*lead, *flat[1:])[inside]
+
+
+def read_ids(pair: OpenPair, box: Box, rule: TargetRule, dims: int) -> npt.NDArray[np.int64]:
+    """Read the class ids of a box of a pair, as :func:`read_truth` does; no weights are made."""
+    return read_truth(pair, box, replace(rule, weighing=None), dims)[0]
 
 
 def _joined(slices: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,8 @@ from pipeline.training import census as training_census
 from pipeline.training.areas import Area
 from pipeline.training.census import cell_grid, check_census, recount, take_census, with_area
 from pipeline.training.pairs import OpenPair, Source, hold, open_pairs
-from pipeline.training.targets import IGNORE, ClassIds, TargetRule
+from pipeline.training.sampling import Places
+from pipeline.training.targets import IGNORE, ClassIds, TargetRule, Weighing
 from pipeline.training.truth import read_truth
 from pipeline.volume import open_volume
 
@@ -133,3 +136,24 @@ def test_a_class_that_is_nowhere_is_told(make_pair):
 
 def test_a_whole_area_is_all_of_a_volume():
     assert Area.whole((3, 4)).bits(Box((-1, 0), (3, 5))).sum() == 12
+
+
+def test_counting_and_drawing_places_make_no_weights(make_pair):
+    instances = np.zeros((40, 40), "u2")
+    instances[5:12, 5:20], instances[14:30, 3:33] = 1, 2
+
+    def weigh(ids):
+        raise AssertionError("weights are made for patches alone")
+
+    plain = TargetRule(ClassIds(2), "foreground")
+    weighed = replace(plain, weighing=Weighing(weigh, 9))
+    opened = open_pairs([make_pair(instances, instances, "yx")])
+    one, other = (take_census(opened, rule, (8, 8)) for rule in (plain, weighed))
+    np.testing.assert_array_equal(one[0].census.counts, other[0].census.counts)
+    smaller = with_area(opened[0], kept=[Box((3, 3), (31, 35))])
+    recounted = [recount(one[0], smaller, rule, 2).census.counts for rule in (plain, weighed)]
+    np.testing.assert_array_equal(*recounted)
+    places = [Places(one, rule, (8, 8), 1.0) for rule in (plain, weighed)]
+    for seed in range(30):
+        first, second = (each.draw(np.random.default_rng(seed)) for each in places)
+        assert first == second
