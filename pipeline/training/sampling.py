@@ -107,10 +107,19 @@ class Places:
             for each in self._counted
         ]
 
+    @cached_property
+    def _shares(self) -> dict[int | None, npt.NDArray[np.float64]]:
+        """For each class, and for all together, the running total of the weights of the pairs that have it."""
+        return {
+            wanted: np.cumsum(
+                [p.pair.weight * (c[wanted].total > 0) for p, c in zip(self._counted, self._cells, strict=True)]
+            )
+            for wanted in self._cells[0]
+        }
+
     def _pair(self, random: np.random.Generator, wanted: int | None) -> int:
         """Return one of the pairs that have what is wanted, by weight."""
-        has = [cells[wanted].total > 0 for cells in self._cells]
-        shares = np.cumsum([each.pair.weight * h for each, h in zip(self._counted, has, strict=True)])
+        shares = self._shares[wanted]
         return int(np.searchsorted(shares, random.random() * shares[-1], side="right"))
 
     def _voxel(self, number: int, wanted: int | None, random: np.random.Generator) -> tuple[int, ...]:

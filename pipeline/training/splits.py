@@ -12,7 +12,9 @@ What is held out is a run of neighbours (volumes in random order, slices, or blo
 guard costs little. Of many runs, drawn by the seed, one is taken whose classes are most like those of all.
 
 Image voxels of measured boxes may lie in the image of a patch that is learnt from, beside target voxels that are
-ignored: what is learnt depends on them only through the statistics of batch normalisation, if there is any.
+ignored: what is learnt depends on them only through the statistics of batch normalisation, if there is any. Where
+augmentation makes a patch smaller, turns or deforms it, its targets still come from no measured voxel and no guard, but
+the network sees further into the image than the guard is wide, by as much as the patch is made smaller.
 """
 
 from __future__ import annotations
