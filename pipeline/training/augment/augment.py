@@ -14,7 +14,7 @@ with the plane would show shapes that no stack has.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pipeline.training.patches import Patch
 
 Single = npt.NDArray[np.float32]
-Voxels = npt.NDArray[Any]
 
 
 class Augment:
