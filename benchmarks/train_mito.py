@@ -10,8 +10,8 @@ import numpy.typing as npt
 from skimage.io import imread
 
 from benchmarks.real import _ingest
-from benchmarks.training import budget, data_folder, number, skipped, table, told, trained
-from pipeline import EvaluateJob, SegmentJob, evaluate, segment
+from benchmarks.training import budget, data_folder, number, segmented, skipped, table, told, trained
+from pipeline import EvaluateJob, evaluate
 
 LEARNT, REPORTED = "0:20,0:768,0:640", "0:20,0:768,736:1024"
 """Boxes z, y, x. Slices are near copies of their neighbours, so that none is learnt from where another is reported on;
@@ -68,11 +68,9 @@ def job(folder: Path) -> dict[str, Any]:
 
 def measured(folder: Path, turns: str) -> list[str]:
     """Segment the volume, and return the ratios of the mitochondria in the reported block."""
-    output = folder / f"prediction_{turns}.zarr"
-    values = {"input": str(folder / "slices.zarr"), "output": str(output), "tta": turns}
-    segment(SegmentJob.model_validate(values | {"model": str(folder / "model.safetensors")}))
+    segmented(folder, folder / "slices.zarr", f"prediction_{turns}", tta=turns)
     target = {"target": str(folder / "mitochondrion.zarr"), "region": REPORTED}
-    ratios = evaluate(EvaluateJob.model_validate({"prediction": str(output), **target}))["classes"][
-        "mitochondrion"
-    ]
+    ratios = evaluate(
+        EvaluateJob.model_validate({"prediction": str(folder / f"prediction_{turns}.zarr"), **target})
+    )["classes"]["mitochondrion"]
     return [number(ratios[name]) for name in ("iou", "dice", "precision", "recall")]
