@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.config.training import Augmentation
 from pipeline.errors import InputError
-from pipeline.geometry import Box
+from pipeline.geometry import Box, Turn
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.model.checkpoint import Normalisation
 from pipeline.training import batches as training_batches
+from pipeline.training.augment import Augment
 from pipeline.training.batches import AHEAD, Batches, loader
 from pipeline.training.pairs import open_pairs
 from pipeline.training.patches import PatchLayout, PatchStream
@@ -137,3 +139,16 @@ def test_targets_are_cut_to_the_patch_and_weights_travel_along(make_pair):
     assert targets.shape == weights.shape == (3, 8, 8)
     assert torch.equal(weights, targets * 2.0)
     assert weights.dtype == torch.float32
+
+
+def test_flips_and_turns_reach_the_network_on_image_and_target_alike(stream):
+    plain = Batches(stream, SCALE, count=40, size=4)
+    turned = Batches(stream, SCALE, count=40, size=4, change=Augment(Augmentation(), SCALE))
+    every, met = list(Turn.every(2, exchange=True)), set()
+    for one, other in zip(plain, turned, strict=True):
+        for image, target, image_turned, target_turned in zip(*one[:2], *other[:2], strict=True):
+            fits = [t for t in every if np.array_equal(t.apply(image.numpy()), image_turned)]
+            assert len(fits) == 1
+            assert np.array_equal(fits[0].apply(target.numpy()), target_turned)
+            met.add(fits[0])
+    assert len(met) >= 6
