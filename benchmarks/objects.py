@@ -30,15 +30,19 @@ def objects(classes: Ids, *, least: int) -> Ids:
     Returns:
         Ids of the objects, 0 where there is none.
     """
-    seeds = label(classes == INTERIOR, connectivity=1)
-    seeds = remove_small_objects(seeds, max_size=least - 1)
+    seeds = _parts(classes == INTERIOR, least)
     found: Ids = watershed(distance_transform_edt(seeds == 0), markers=seeds, mask=classes > 0)
     return found
 
 
 def connected(classes: Ids, *, least: int) -> Ids:
     """Return the connected parts of everything that is not background: what is had without boundaries."""
-    found: Ids = remove_small_objects(label(classes > 0, connectivity=1), max_size=least - 1)
+    return _parts(classes > 0, least)
+
+
+def _parts(mask: npt.NDArray[np.bool_], least: int) -> Ids:
+    """Return the connected parts of a mask that are large enough, numbered."""
+    found: Ids = label(remove_small_objects(mask, max_size=least - 1, connectivity=1), connectivity=1)
     return found
 
 

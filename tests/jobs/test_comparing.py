@@ -144,6 +144,28 @@ def test_what_is_done_is_not_done_again_and_more_may_be_asked(values, tmp_path, 
     assert len(trained) == 6 + 2, "of a variant that has changed, its networks alone"
 
 
+def test_a_comparison_that_was_stopped_goes_on_to_the_same_networks(values, tmp_path, monkeypatch):
+    values |= {"variants": {"autoencoder": VARIANTS["autoencoder"]}, "seeds": [0]}
+    whole = pipeline.compare(CompareJob.model_validate(values | {"out": str(tmp_path / "whole")}))
+    real = trial.train
+
+    def stopped(job, **options):
+        if "autoencoder" in job.output:
+            raise KeyboardInterrupt
+        return real(job, **options)
+
+    monkeypatch.setattr(trial, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.compare(CompareJob.model_validate(values))
+    assert not (tmp_path / "out" / "compare.html").exists()
+    trained = []
+    monkeypatch.setattr(trial, "train", lambda job, **options: trained.append(job.output) or real(job, **options))
+    found = pipeline.compare(CompareJob.model_validate(values))
+    assert len(trained) == 1
+    assert found["variants"] == whole["variants"]
+    assert found["differences"] == whole["differences"]
+
+
 def test_another_exam_at_its_place_is_taken_by_the_networks_that_there_are(values, tmp_path):
     values |= {"variants": {"again": {}}, "seeds": [0]}
     first = pipeline.compare(CompareJob.model_validate(values))
