@@ -37,6 +37,7 @@ BY_TIME = ("PATCH /api/artifacts/{id}", "POST /api/logs/")
 """Calls that grow with the time of a run: updates of what is shown, one a second at most, and batches of logs."""
 
 PARTS = ("import", "begin", "work", "end", "exit")
+"""Of a process: until its modules are there, until the run's first task, its tasks, until the flow returns, its end."""
 
 
 def run(place: Path) -> str:
@@ -146,8 +147,8 @@ def _second_rows(runs: list[dict[str, dict[str, float]]]) -> list[str]:
     rows = ["| seconds, median (range) | bare job | flow run | more |", "|---|---|---|---|"]
     for part in (*PARTS, "all", "CPU"):
         bare, flow = ([each[kind][part] for each in runs] for kind in ("bare", "flow"))
-        more = statistics.median(b - a for a, b in zip(bare, flow, strict=True))
-        rows.append(f"| {part} | {_span(bare)} | {_span(flow)} | {more:.1f} |")
+        more = [b - a for a, b in zip(bare, flow, strict=True)]
+        rows.append(f"| {part} | {_span(bare)} | {_span(flow)} | {_span(more)} |")
     return rows
 
 

@@ -6,16 +6,18 @@ import json
 import sys
 import time
 
-import pipeline
+from pipeline.config import SegmentJob
+from pipeline.jobs.reporting import report
+from pipeline.jobs.segment import segment
 
 IMPORTED = time.time()
 
 
 def main(job: str) -> None:
     """Run the job and make its page; prints moments as `benchmarks.run_flow` does."""
-    given = pipeline.SegmentJob.model_validate_json(job)
-    pipeline.segment(given)
-    pipeline.report(given.output)
+    given = SegmentJob.model_validate_json(job)
+    segment(given)
+    report(given.output)
     print(json.dumps([IMPORTED, IMPORTED, time.time(), time.time()]))
 
 
