@@ -108,7 +108,7 @@ def interrupted(job, at):
 
 
 def states(job):
-    return sorted(Path(job.output).with_suffix(".training").glob("state-*"))
+    return sorted(Path(job.output).with_suffix(".training").glob("state-*.safetensors"))
 
 
 def same(one, other):
