@@ -184,6 +184,10 @@ def test_another_base_is_refused_and_restart_begins_anew(values, tmp_path):
     other = values | {"base": values["base"] | {"steps": 2}}
     with pytest.raises(RunMismatchError, match="another base"):
         pipeline.compare(CompareJob.model_validate(other))
+    refused = other | {"restart": True, "variants": {"wide": {"patch": [4096, 4096]}}}
+    with pytest.raises(InputError, match="wide, seed 0"):
+        pipeline.compare(CompareJob.model_validate(refused))
+    assert (tmp_path / "out" / "again" / "seed0" / "trial.json").exists(), "nothing is thrown away for nothing"
     found = pipeline.compare(CompareJob.model_validate(other | {"restart": True}))
     assert [row["steps"] for row in found["trials"]] == [2, 2]
 
@@ -225,6 +229,7 @@ def test_what_is_no_comparison_is_refused(values, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"variants": {"deep": {"architecture": {"dims": 3}, "patch": [8, 8, 8]}}}, "deep, seed 0: "),
         ({"metrics": ["iou_cell"]}, "metrics iou_cell: there is no such metric"),
         ({"variants": {"wide": {"patch": [4096, 4096]}}}, "wide, seed 0: "),
         ({"exam": []}, "split none: nothing is held out"),

@@ -13,7 +13,7 @@ from pipeline.config import CompareJob
 from pipeline.config.compare import BASE, OURS
 from pipeline.errors import InputError, RunMismatchError
 from pipeline.evaluation.bootstrap import metric_names
-from pipeline.jobs.comparing.exam import Exam, open_exam
+from pipeline.jobs.comparing.exam import open_exam
 from pipeline.jobs.comparing.trial import Trial
 from pipeline.jobs.listener import Listener, Silent
 from pipeline.jobs.training.result import put_document
@@ -54,15 +54,15 @@ def begin(job: CompareJob, listener: Listener) -> Comparison:
     """
     out = _folder(job)
     _check_metrics(job)
-    if job.restart:
-        _clear(job, out)
-    known = _known(job, out)
+    known = None if job.restart else _known(job, out)
     planned = known or _planned(job, out)
     trials = [_trial(job, out, planned["base"], name, seed) for seed in job.seeds for name in job.names()]
-    exams = _exams(job, trials, listener)
+    tile = _check(job, trials, listener)
+    if job.restart:
+        _clear(job, out)
     if known is None:
         put_document(out / PLAN, planned)
-    return Comparison(job, out, tuple(planned["choices"]), tuple(trials), _tile(trials, exams))
+    return Comparison(job, out, tuple(planned["choices"]), tuple(trials), tile)
 
 
 def _folder(job: CompareJob) -> Path:
@@ -116,7 +116,9 @@ def _known(job: CompareJob, out: Path) -> dict[str, Any] | None:
 
 def _planned(job: CompareJob, out: Path) -> dict[str, Any]:
     """Plan the base: nothing of it is left out then."""
-    draft = job.named(BASE, output=_output(out, BASE, job.seeds[0]), seed=job.seeds[0], dry_run=True)
+    draft = job.named(
+        BASE, output=_output(out, BASE, job.seeds[0]), seed=job.seeds[0], dry_run=True, restart=job.restart
+    )
     found = train(draft)
     settled = {name: value for name, value in found["job"].items() if name not in OURS and value is not None}
     return {"format": FORMAT, "given": _given(job), "base": settled, "choices": found["plan"]}
@@ -134,43 +136,62 @@ def _output(out: Path, name: str, seed: int) -> str:
     return str(out / name / f"seed{seed}" / "model.safetensors")
 
 
-def _exams(job: CompareJob, trials: Sequence[Trial], listener: Listener) -> list[Exam]:
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What is kept of a trial's exam, which itself holds decoded voxels.
+
+    Attributes:
+        name: of the trial.
+        seed: of the trial.
+        regions: which regions they are.
+        tile: voxels of a tile that suits the network.
+    """
+
+    name: str
+    seed: int
+    regions: str
+    tile: tuple[int, ...]
+
+
+def _check(job: CompareJob, trials: Sequence[Trial], listener: Listener) -> tuple[int, ...]:
     """Open what each trial is measured on, and try its training without a step.
+
+    Returns:
+        The tiles for all: a multiple of every stride, as strides are powers of two.
 
     Raises:
         InputError: see :func:`begin`.
     """
     listener.phase("check", len(trials), "trainings")
-    exams = []
+    found: list[_Measured] = []
     for number, trial in enumerate(trials, start=1):
         try:
-            prepared = trial.prepare_exam()
-            exams.append(open_exam(prepared))
-            if job.exam and trial.trained(prepared) is None:
-                train(trial.job.model_copy(update={"dry_run": True}), listener=Silent())
+            found.append(_look(job, trial))
         except InputError as error:
             raise type(error)(f"{trial.name}: {error}") from error
-        _check_same(trial, exams[-1], trials[0], exams[0])
-        first = next(i for i, each in enumerate(trials) if each.seed == trial.seed)
-        if exams[-1].regions != exams[first].regions:
-            raise InputError(
-                f"{trial.name}: would be measured on other regions than {trials[first].name}, as blocks and guards"
-                " follow from patch and network: give `exam` pairs, or the same split.block and split.guard in the base"
-            )
+        _check_same(found[-1], next(each for each in found if each.seed == trial.seed), found[0])
         listener.progress(number)
-    return exams
+    return tuple(max(lengths) for lengths in zip(*(each.tile for each in found), strict=True))
 
 
-def _check_same(trial: Trial, exam: Exam, first: Trial, other: Exam) -> None:
-    dims, before = (each.prepared.plan.architecture.dims for each in (exam, other))
-    if dims != before:
+def _look(job: CompareJob, trial: Trial) -> _Measured:
+    """Look at what a trial is measured on; where it is still to be trained, also at what it learns from."""
+    prepared = trial.prepare_exam()
+    exam = open_exam(prepared)
+    if job.exam and (job.restart or trial.trained(prepared) is None):
+        train(trial.job.model_copy(update={"dry_run": True, "restart": job.restart}), listener=Silent())
+    return _Measured(trial.name, trial.seed, exam.regions, exam.tiles.layout.patch)
+
+
+def _check_same(each: _Measured, twin: _Measured, first: _Measured) -> None:
+    """Refuse a trial that is measured on something else than the first of its seed, or of all."""
+    if len(each.tile) != len(first.tile):
         raise InputError(
-            f"{trial.name}: a {dims}-D network, and {first.name} is {before}-D: they see other tiles, and are compared"
-            " by `overtile evaluate` and `overtile aggregate`"
+            f"{each.name}: a {len(each.tile)}-D network, and {first.name} is {len(first.tile)}-D: they see other tiles,"
+            " and are compared by `overtile evaluate` and `overtile aggregate`"
         )
-
-
-def _tile(trials: Sequence[Trial], exams: Sequence[Exam]) -> tuple[int, ...]:
-    """Return the tiles for all: a multiple of every stride, as strides are powers of two."""
-    assert len(trials) == len(exams)
-    return tuple(max(lengths) for lengths in zip(*(each.tiles.layout.patch for each in exams), strict=True))
+    if each.regions != twin.regions:
+        raise InputError(
+            f"{each.name}: would be measured on other regions than {twin.name}, as blocks and guards follow from patch"
+            " and network: give `exam` pairs, or the same split.block and split.guard in the base"
+        )

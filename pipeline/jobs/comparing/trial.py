@@ -106,8 +106,10 @@ def run_trial(trial: Trial, tile: Sequence[int], listener: Listener) -> dict[str
         return found
     trained = found["trained"] if found is not None else _trained(trial)
     if trained is None:
+        del prepared  # which may hold as many decoded voxels as the training will
         listener.note(f"{trial.name}: is trained")
         trained = _shortened(train(trial.job, listener=listener))
+        prepared = trial.prepare_exam()
     listener.note(f"{trial.name}: is measured")
     places, counts = take_exam(open_exam(prepared), trial.checkpoint, tile)
     record = {
