@@ -50,7 +50,9 @@ def segment_work(plan: Plan) -> SegmentWork:
     )
     array = f"{paths['output']}/{ARRAY}"
     mask = MaskSpec(f"{paths['output']}.run/{MASK}", plan.volume.shape) if plan.mask else None
-    return SegmentWork(plan.fingerprint, source, array, plan.grid, plan.layout, engine, plan.output, mask, plan.nodata)
+    return SegmentWork(
+        plan.fingerprint, source, array, plan.grid, plan.layout, engine, plan.output, mask, plan.nodata
+    )
 
 
 def now() -> str:
