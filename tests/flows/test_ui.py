@@ -11,14 +11,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from browser import browser
+from browser import browser, needs_chromium
 from networks import make_checkpoint, make_image
 from servers import end, new_server
 from waiting import wait_until
 
 from pipeline.run.status import status
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ("form", "run")

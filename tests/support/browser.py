@@ -55,14 +55,14 @@ class Browser:
 
     def click(self, role: str, name: str) -> None:
         """Click on the first thing of this role that bears this name exactly."""
-        self.page.get_by_role(role, name=name, exact=True).first.click()  # type: ignore[arg-type]
+        self.page.get_by_role(role, name=name, exact=True).first.click()
 
     def keep(self, path: Path) -> None:
         """Keep a picture (PNG) of what is to be seen, when nothing in it moves any more, or after a while."""
+        self.page.wait_for_load_state("networkidle")
         shown, before, tries = self.page.screenshot(), b"", 0
-        while shown != before and tries < 20:
+        while shown != before and tries < 8:
             before, tries = shown, tries + 1
-            self.page.wait_for_load_state("networkidle")
             shown = self.page.screenshot()
         path.write_bytes(shown)
 
@@ -82,21 +82,23 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+needs_chromium = pytest.mark.skipif(
+    chromium() is None, reason="no chromium on this machine: apt-get install chromium"
+)
+
+
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
-    """Have a browser with a profile of its own; skip the test where the system has none.
+    """Have a browser with a profile of its own, in a test that :data:`needs_chromium`.
 
     Args:
         folder: for the profile; empty or not there.
     """
-    program = chromium()
-    if program is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
     width, height = SIZE
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             folder,
-            executable_path=program,
+            executable_path=chromium(),
             headless=True,
             args=list(FLAGS),
             viewport={"width": width, "height": height},
