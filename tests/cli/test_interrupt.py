@@ -77,7 +77,7 @@ def test_interrupted_in_every_way_and_resumed(job, tmp_path):
         code, out, err = interrupt(job, tmp_path, stop)
         assert code == 130, err
         assert out == ""
-        assert "interrupted: finished chunks are kept" in " ".join(err.split())
+        assert "interrupted: what is finished is kept" in " ".join(err.split())
         assert "This is a fault in Overtile" not in err
         now = done(tmp_path / "out.zarr")
         assert kept < now, "what was done stays done"
