@@ -1,7 +1,8 @@
 """Matrix products whose elements depend neither on how many rows and columns there are nor on where they stand.
 
 A library cuts a product to the sizes of the processor, and sums an element at the edge of a cut in another order than
-one in its middle. Here every call has one shape whose sides have no edges. In float32 and bfloat16 oneDNN's 1x1
+one in its middle; with several threads it may share one sum among them. Here every call has one shape whose sides have
+no edges, and one thread. In float32 and bfloat16 oneDNN's 1x1
 convolution does as well, and faster: it sums over the channels of each voxel from the first to the last.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -102,9 +104,24 @@ def _multiply(weights: Sequence[Tensor], columns: Tensor, results: Sequence[Tens
         size = part.shape[1]
         block[:, :size] = part
         block[:, size:] = 0
-        for weight, result in zip(weights, results, strict=True):
-            torch.mm(weight, block, out=found)
-            result[:, start : start + size] = found[:, :size]
+        with _one_thread():
+            for weight, result in zip(weights, results, strict=True):
+                torch.mm(weight, block, out=found)
+                result[:, start : start + size] = found[:, :size]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have products summed by one thread: some processors' libraries share a long sum among several."""
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_strips(x: Tensor, weight: Tensor, geometry: Geometry, lengths: Sequence[int]) -> Tensor:
