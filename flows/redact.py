@@ -104,7 +104,7 @@ class Redaction(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Clean a record."""
-        said = record.getMessage()
+        said = _said(record)
         if (clean := redact(said)) != said:
             record.msg, record.args = clean, ()
         if record.exc_info and record.exc_info[0] is not None:
@@ -112,6 +112,15 @@ class Redaction(logging.Filter):
             if (clean := redact(trace)) != trace:
                 record.exc_text, record.exc_info = clean, None
         return True
+
+
+def _said(record: logging.LogRecord) -> str:
+    """Return a record's message; of one whose arguments do not fit it, which no log call may fail by, its parts."""
+    try:
+        return record.getMessage()
+    except Exception:
+        record.msg, record.args = f"{record.msg} {record.args}", ()
+        return str(record.msg)
 
 
 def redact_logs() -> None:

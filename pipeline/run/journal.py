@@ -40,7 +40,7 @@ def parse(line: bytes) -> dict[str, Any] | None:
         return None
     text = line[9:-1]
     try:
-        if int(line[:8], 16) != zlib.crc32(text):
+        if line[:8] != b"%08x" % zlib.crc32(text):  # as it is written: no other way to write a number counts
             return None
         said = text.decode()
         document, end = _DECODER.raw_decode(said)  # json.loads costs a third more

@@ -127,8 +127,21 @@ def test_an_error_without_secrets_and_a_result_are_left_alone():
     assert double.__annotations__ == {"number": int, "return": int}
 
 
-def test_log_records_lose_secrets_in_messages_arguments_and_traces(caplog):
-    caplog.handler.addFilter(Redaction())
+@pytest.fixture
+def cleaned_log(caplog):
+    redaction = Redaction()
+    caplog.handler.addFilter(redaction)
+    yield caplog
+    caplog.handler.removeFilter(redaction)  # the handler is that of all tests of this process
+
+
+def test_a_record_whose_arguments_do_not_fit_harms_nobody(cleaned_log):
+    logging.getLogger("overtile.test-redact").warning("%d of it", f"token={CANARY}")
+    assert f"%d of it ('token={HIDDEN}',)" in cleaned_log.text
+
+
+def test_log_records_lose_secrets_in_messages_arguments_and_traces(cleaned_log):
+    caplog = cleaned_log
     log = logging.getLogger("overtile.test-redact")
     log.warning("reading %s, attempt %d", f"s3://a:{CANARY}@b/c", 2)
     log.warning("100 % of it")
