@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.run.parts import lines, part_name, survey
+from pipeline.run.parts import Part, lines, part_name, survey
 from pipeline.run.records import Record, Skips, Sums
 from pipeline.store import Place
 
@@ -61,9 +61,14 @@ def unframe(line: bytes) -> Line | None:
         return None
 
 
-def replay(place: Place) -> Iterator[Record | None]:
-    """Yield every record of one chunk that the journal has kept, in order; None for each torn or damaged line."""
-    for line in lines(place, survey(place).parts):
+def replay(place: Place, parts: Sequence[Part] | None = None) -> Iterator[Record | None]:
+    """Yield every record of one chunk that the journal has kept, in order; None for each torn or damaged line.
+
+    Args:
+        place: where the journal is.
+        parts: what to read of it, as a listing showed it; None for all that there is now.
+    """
+    for line in lines(place, survey(place).parts if parts is None else parts):
         said = unframe(line)
         if not isinstance(said, Sums | Skips):
             yield said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.core.buffer.cpu import Buffer
+from zarr.storage import MemoryStore, StorePath
 
 from pipeline.errors import StoreError
-from pipeline.geometry import Grid
+from pipeline.geometry import Box, Grid
 from pipeline.run.folder import RunFolder
 from pipeline.run.journal import replay
 from pipeline.run.ledger import Ledger
+from pipeline.run.parts import Part, survey
 from pipeline.run.records import DONE, Record
 from pipeline.store import PARTIAL, Place
 from pipeline.volume import digest_bytes
@@ -168,19 +171,21 @@ def claims_hold(folder: RunFolder, array_path: str, ledger: Ledger) -> list[int]
 def last_done(folder: RunFolder, ledger: Ledger) -> Iterator[Record]:
     """Yield, for each chunk that is done, the record that made it so, in the journal's order.
 
-    Reads the journal twice and keeps a number a chunk, not a record: memory stays small for millions of chunks.
+    Reads the journal twice, as one listing shows it (what a writer adds in between would shift the lines), and keeps
+    a number a chunk, not a record: memory stays small for millions of chunks.
     """
+    parts = survey(folder.journal).parts
     last = np.full(ledger.total, -1, dtype=np.int64)
-    for line, record in _done(folder, ledger):
+    for line, record in _done(folder, ledger, parts):
         last[record.chunk] = line
-    for line, record in _done(folder, ledger):
+    for line, record in _done(folder, ledger, parts):
         if last[record.chunk] == line and ledger.state(record.chunk) == DONE:
             yield record
 
 
-def _done(folder: RunFolder, ledger: Ledger) -> Iterator[tuple[int, Record]]:
+def _done(folder: RunFolder, ledger: Ledger, parts: Sequence[Part]) -> Iterator[tuple[int, Record]]:
     """Yield the records of chunks that were done, each with the number of its line."""
-    for line, record in enumerate(replay(folder.journal)):
+    for line, record in enumerate(replay(folder.journal, parts)):
         if record is not None and record.state == DONE and 0 <= record.chunk < ledger.total:
             yield line, record
 
@@ -209,25 +214,26 @@ def _is_sealed(place: Place, seal: Mapping[str, Any] | None) -> bool:
 def _check(place: Place, record: Record, array: zarr.Array[Any] | None, grid: Grid) -> Checked:
     """Return the keys of a chunk that are missing and those that are damaged."""
     missing, damaged = [], []
+    found: dict[str, bytes] = {}
     for stored in record.done.stored:
         try:
-            data = place.get(stored.key)
+            data = found[stored.key] = place.get(stored.key)
         except FileNotFoundError:
             missing.append(stored.key)
             continue
         if len(data) != stored.size or digest_bytes(data) != stored.digest:
             damaged.append(stored.key)
-    if array is not None and not missing and not damaged and not _decodes(array, record.chunk, grid):
+    if array is not None and not missing and not damaged and not _decodes(array, found, grid.core(record.chunk)):
         damaged.extend(stored.key for stored in record.done.stored)
     return missing, damaged
 
 
-def _decodes(array: zarr.Array[Any], chunk: int, grid: Grid) -> bool:
-    lead = (slice(None),) * (array.ndim - len(grid.shape))
+def _decodes(array: zarr.Array[Any], stored: Mapping[str, bytes], core: Box) -> bool:
+    """Whether a chunk's bytes decode: those in hand, not read again, so that a store that fails is not damage."""
+    held = MemoryStore({key: Buffer.from_bytes(data) for key, data in stored.items()})
+    lead = (slice(None),) * (array.ndim - len(core.shape))
     try:
-        array[(*lead, *grid.core(chunk).slices)]
-    except (PermissionError, StoreError):
-        raise
+        zarr.Array[Any](zarr.AsyncArray(array.metadata, StorePath(held)))[(*lead, *core.slices)]
     except Exception:  # whatever a codec makes of damaged bytes
         return False
     return True

@@ -33,7 +33,7 @@ def leaky() -> None:
         listener.note(f"asked with token={CANARY}")
         logging.getLogger("overtile.test").warning("chunk 1 failed: %s", f"https://h/a?sig={CANARY}")
         logging.getLogger("overtile.test").warning("the last word: %s", VALUE)
-        show_markdown("leaky-text", f"password: {CANARY}")
+        show_markdown("leaky-text", f"password: {CANARY}", f"token={CANARY}")
         show_table("leaky-table", [{"error": f"s3://me:{CANARY}@bucket"}], f"secret={CANARY}")
         show_link("leaky-link", f"s3://me:{CANARY}@bucket/report.html", "report")
         announce("out.zarr", {}, InputError(f"token={CANARY}"))

@@ -1,5 +1,6 @@
 """What happens to chunks on real workers is read in the flow run's log, with chunk and attempt."""
 
+import re
 import uuid
 from contextlib import closing
 
@@ -20,8 +21,11 @@ from pipeline.run.ledger import Ledger
 pytestmark = pytest.mark.slow
 
 CHUNKS = 25
-PLAN = {2: ("warn", ""), 5: ("raise",), 9: ("kill", "kill", "")}
-"""One warns, one always fails, and one kills its worker twice."""
+PLAN = {2: ("warn",), 5: ("raise",), 9: ("kill", "kill", "")}
+"""One warns whenever it is tried, one always fails, and one kills its worker twice.
+
+Which chunks a worker has in one unit depends on its speed, and what was said in a unit goes under with its worker.
+"""
 
 
 @flow
@@ -50,7 +54,8 @@ def test_a_warning_a_failure_a_retry_and_a_death_are_in_the_log_of_the_run(serve
             return found if any("attempt 2 failed" in line for line in found) else []
 
         found = wait_until(lines, 60)
-    assert "chunk 0/2, attempt 1, on worker-0: UserWarning: odd tag in chunk 2" in found
+    warned = re.compile(r"chunk 0/2, attempt \d, on [\w-]+: UserWarning: odd tag in chunk 2")
+    assert any(warned.fullmatch(line) for line in found)
     failures = [line for line in found if line.startswith("chunk 0/5")]
     assert failures[0].startswith("chunk 0/5, attempt 1 failed, trying again alone: ValueError: planned failure")
     assert failures[1].startswith("chunk 0/5, attempt 2 failed: ValueError: planned failure")

@@ -1,16 +1,21 @@
 import json
 import uuid
+from collections import Counter
 
 import pytest
+import zarr
 from fakes import FakeWork
 from volumes import files
+from zarr.storage import LocalStore
 
 from pipeline.errors import InputError
 from pipeline.run.folder import RunFolder
+from pipeline.run.journal import frame, replay
 from pipeline.run.ledger import Ledger
 from pipeline.run.parts import last_epoch
 from pipeline.run.records import DONE, FAILED, SKIPPED, Done, Record
-from pipeline.run.verify import SHOWN, Verification, claims_hold, verify
+from pipeline.run.verify import SHOWN, Verification, claims_hold, last_done, verify
+from pipeline.store import LocalPlace
 from pipeline.volume import digest_bytes
 
 CHUNKS = 12
@@ -204,6 +209,36 @@ def test_stored_bytes_that_the_ledger_has_as_they_are_but_that_do_not_decode_are
     run.note(Record(6, DONE, 2, Done((wrong,))))
     assert verify(run.output, decode=False).ok
     assert verify(run.output).damaged == (run.key(6),)
+
+
+def test_each_stored_byte_is_read_once(run, monkeypatch):
+    """A second read that fails would be taken for damage."""
+    array = zarr.open_array(str(run.array), mode="r")
+    monkeypatch.setattr("pipeline.run.verify._open", lambda place: array)
+    reads = Counter()
+    get = LocalPlace.get
+    monkeypatch.setattr(LocalPlace, "get", lambda place, key: reads.update([key]) or get(place, key))
+
+    async def refuse(*_, **__):
+        raise OSError("the store does not answer")
+
+    monkeypatch.setattr(LocalStore, "get", refuse)
+    found = verify(run.output)
+    assert (found.ok, found.checked) == (True, CHUNKS)
+    assert {reads[run.key(chunk)] for chunk in range(CHUNKS)} == {1}
+
+
+def test_what_another_writer_adds_meanwhile_does_not_hide_what_is_done(run, monkeypatch):
+    """Even in an earlier epoch, where a process that lost its lease is late."""
+    early = run.folder.journal.root / "000001.jsonl"
+    early.rename(early.with_name("000002.jsonl"))
+
+    def replay_and_add(*which):
+        yield from replay(*which)
+        early.write_bytes(frame(Record(0, FAILED, 1)) * 5)
+
+    monkeypatch.setattr("pipeline.run.verify.replay", replay_and_add)
+    assert [record.chunk for record in last_done(run.folder, run.ledger())] == list(range(CHUNKS))
 
 
 def test_a_run_that_has_only_begun_is_ok(tmp_path):
