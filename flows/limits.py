@@ -14,16 +14,17 @@ GPU = "overtile-gpu"
 
 
 @contextmanager
-def gpu_slot(device: str) -> Iterator[None]:
-    """Wait for a slot of the limit and hold it through the block, where the device is a GPU.
+def gpu_slot(device: str, count: int = 1) -> Iterator[None]:
+    """Wait for slots of the limit and hold them through the block, where the device is a GPU.
 
     Args:
         device: ``cpu``, ``cuda``, or ``auto`` for what this machine has.
+        count: GPUs, and so slots.
     """
     if device == "auto":
         device = "cuda" if this_machine().gpus else "cpu"
     if device != "cuda":
         yield
         return
-    with concurrency(GPU, strict=False):
+    with concurrency(GPU, occupy=count, strict=False):
         yield

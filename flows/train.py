@@ -37,6 +37,6 @@ def train_flow(job: TrainJob) -> dict[str, Any]:
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE)
 @redacted
 def train(job: TrainJob, listener: Listener) -> dict[str, Any]:
-    """Learn, and write the checkpoint; a GPU is waited for."""
-    with gpu_slot(job.device):
+    """Learn, and write the checkpoint; its GPUs are waited for."""
+    with gpu_slot(job.device, job.devices):
         return pipeline.train(job, listener=listener)

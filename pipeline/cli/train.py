@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pipeline
@@ -20,6 +21,8 @@ def train_command(job: TrainJob, as_json: bool) -> None:
     console = Console()
     with TerminalListener(console) as listener:
         found = pipeline.train(job, listener=listener)
+    if int(os.environ.get("RANK", 0)):  # of several processes that train together, the first one tells
+        return
     if as_json:
         print_json(found)
         return

@@ -169,6 +169,9 @@ class TrainJob(Job):
     seed: int = Field(0, ge=0, description="seed of everything that is random")
     deterministic: bool = Field(False, description="refuse operations whose bits differ from run to run (GPU)")
     device: Device = Field("auto", description="where to train")
+    devices: Positive = Field(
+        1, description="GPUs of this machine that share each batch (on a CPU: processes); `batch` is that of all"
+    )
     threads: Positive | None = Field(None, description="threads of the network")
     validate_every: Positive | None = Field(None, description="steps between two points of the learning curve")
     patience: Positive | None = Field(

@@ -77,6 +77,7 @@ class Batches(IterableDataset[Batch]):
         first: index of the first patch: of a training that goes on.
         change: draws a change for each patch, which is done before it is normalised; None for none.
         loaders: threads that make batches.
+        share: which of so many equal shares of each batch to make: ``(0, 1)`` is all of it.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Batches(IterableDataset[Batch]):
         first: int = 0,
         change: DrawChange | None = None,
         loaders: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         super().__init__()
         self.layout = stream.layout
@@ -96,6 +98,7 @@ class Batches(IterableDataset[Batch]):
         self._edges = [*range(first, count, size), count]
         self._change = change
         self._loaders = loaders
+        self._which, self._shares = share
         column = (-1,) + (1,) * len(stream.layout.patch)
         self._mean = np.array(normalisation.mean, np.float32).reshape(column)
         self._std = np.array(normalisation.std, np.float32).reshape(column)
@@ -137,7 +140,7 @@ class Batches(IterableDataset[Batch]):
 
     def _batch(self, first: int, last: int) -> Batch:
         """Make the batch of some patches; 2-D images are laid out channels last, which is faster."""
-        patches = [self._patch(index) for index in range(first, last)]
+        patches = [self._patch(index) for index in range(first, last)[self._which :: self._shares]]
         images = torch.from_numpy(self._normalised([patch.image for patch in patches]))
         if images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)

@@ -4,6 +4,8 @@ A step: forward, crop to the patch, loss, backward, clip, optimiser, learning ra
 point of the learning curve: the network is measured, and its weights are kept if they are the best so far. Then, and
 once a minute besides, everything is stored, so that a killed training goes on from there.
 
+Several processes take a share of each batch each; what they go by (losses, the clock) is the mean over them.
+
 With a time limit the learning rate follows the steps or the clock, whichever is further on, so that it has come down
 when either runs out.
 """
@@ -16,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment  # type: ignore[attr-defined]
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -30,6 +33,7 @@ from pipeline.training.learner import History, Learner, Point
 from pipeline.training.losses import Loss
 from pipeline.training.patches import PatchLayout
 from pipeline.training.quiet import quiet_lightning
+from pipeline.training.ranks import ALONE, Ranks
 from pipeline.training.resume import State
 
 STORE_EVERY = 60.0
@@ -89,15 +93,22 @@ class Course:
 
 
 class _Module(LightningModule):
-    """One step: forward, crop to the patch, loss."""
+    """One step: forward, crop to the patch, loss.
 
-    def __init__(self, learner: Learner, layout: PatchLayout, loss: Loss, course: Course) -> None:
+    Attributes:
+        mean_loss: loss of the step, over all processes.
+        clock: seconds since the first step began, in all lives; the same in all processes.
+    """
+
+    def __init__(self, learner: Learner, layout: PatchLayout, loss: Loss, course: Course, ranks: Ranks) -> None:
         super().__init__()
         self.model = learner.model
         self.learner = learner
         self.layout = layout
         self.loss = loss
         self.course = course
+        self.ranks = ranks
+        self.mean_loss = self.clock = 0.0
         self._began = time.monotonic()
 
     @property
@@ -114,9 +125,10 @@ class _Module(LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         logits = self.model(batch.images)[:, :, *self.layout.kept]
         loss = self.loss(logits.float(), batch.targets, batch.weights)
-        if not bool(torch.isfinite(loss)):
+        self.mean_loss, self.clock = self.ranks.mean(float(loss.detach()), self.seconds)
+        if not math.isfinite(self.mean_loss):
             step = self.learner.history.step + 1
-            raise DivergedError(f"the loss is {loss.item()} at step {step}: training has diverged")
+            raise DivergedError(f"the loss is {self.mean_loss} at step {step}: training has diverged")
         return loss
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
@@ -124,7 +136,7 @@ class _Module(LightningModule):
 
     def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
         steps, limit = self.course.steps, self.course.time_limit
-        share = min(self.seconds / limit, 1) if limit else 0
+        share = min(self.clock / limit, 1) if limit else 0
         place = min(max(scheduler.last_epoch + 1, math.floor(share * steps)), steps - 1)
         while scheduler.last_epoch < place:
             scheduler.step()
@@ -149,13 +161,13 @@ class _Watch(Callback):
         assert isinstance(module, _Module)
         learner, course = module.learner, module.course
         history = learner.history
-        history.losses.append(float(outputs["loss"]))
+        history.losses.append(module.mean_loss)
         if learner.ema is not None:
             learner.ema.update(learner.model)
-        late = course.time_limit is not None and module.seconds >= course.time_limit
+        late = course.time_limit is not None and module.clock >= course.time_limit
         ends = late or history.step == course.steps
         if ends or history.step % course.validate_every == 0:
-            self._add_point(trainer, learner, module.seconds)
+            self._add_point(trainer, module)
             ends = ends or (course.patience is not None and history.stale >= course.patience)
         history.seconds, history.waited = module.seconds, self._waited + self._batches.waited
         if history.step % LOG_EVERY == 0:
@@ -163,30 +175,31 @@ class _Watch(Callback):
         trainer.should_stop = trainer.should_stop or ends
         self._observer.progress(history.step)
         if ends or history.step % course.validate_every == 0 or time.monotonic() - self._stored > STORE_EVERY:
-            self._store(trainer, learner)
+            self._store(trainer, module)
 
-    def _add_point(self, trainer: Trainer, learner: Learner, seconds: float) -> None:
-        history = learner.history
+    def _add_point(self, trainer: Trainer, module: _Module) -> None:
+        learner, history = module.learner, module.learner.history
         done = history.curve[-1]["step"] if history.curve else 0
         recent = history.losses[done:]
         rate = learner.optimiser.param_groups[0]["lr"]
         point = {
             "step": history.step,
-            "seconds": seconds,
+            "seconds": module.seconds,
             "learning_rate": rate,
             "loss": sum(recent) / len(recent),
         }
         with learner.measured() as model:
-            point["validation"] = self._observer.measure(model)
+            point["validation"] = module.ranks.first(lambda: self._observer.measure(model))
         history.curve.append(point)
         learner.judge(point)
         self._observer.point(point)
         _log(trainer, point)
 
-    def _store(self, trainer: Trainer, learner: Learner) -> None:
+    def _store(self, trainer: Trainer, module: _Module) -> None:
         scaler = getattr(trainer.precision_plugin, "scaler", None)
-        learner.scaler = {} if scaler is None else scaler.state_dict()
-        self._observer.store(learner.state())
+        module.learner.scaler = {} if scaler is None else scaler.state_dict()
+        if module.ranks.is_first:
+            self._observer.store(module.learner.state())
         self._stored = time.monotonic()
 
 
@@ -212,16 +225,18 @@ def fit(
     course: Course,
     observer: Observer,
     loggers: Sequence[Logger] = (),
+    ranks: Ranks = ALONE,
 ) -> History:
     """Train a network from where it is to the end of the course, in place.
 
     Args:
         learner: the network and all that changes; comes back on the CPU, in training mode.
-        batches: those of the steps that are still to be done.
+        batches: those of the steps that are still to be done: this process's share of them.
         loss: what is made small.
         course: how long, and how.
         observer: told of every step and every point of the learning curve, in this thread.
         loggers: told of every loss and every point.
+        ranks: this process among those that train together, which have joined each other.
 
     Raises:
         DivergedError: the loss became NaN or infinite.
@@ -233,7 +248,7 @@ def fit(
     with quiet_lightning():
         trainer = Trainer(
             accelerator="gpu" if course.device == "cuda" else "cpu",
-            devices=1,
+            **_together(ranks, course.device),
             max_steps=left,
             precision=PRECISIONS[course.precision],  # type: ignore[arg-type]
             gradient_clip_val=course.clip,
@@ -244,5 +259,18 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(_Module(learner, batches.layout, loss, course), loader(batches))
+        trainer.fit(_Module(learner, batches.layout, loss, course, ranks), loader(batches))
     return learner.history
+
+
+def _together(ranks: Ranks, device: str) -> dict[str, Any]:
+    """Return what Lightning needs to know of the processes that train together."""
+    if ranks.count == 1:
+        return {"devices": 1}
+    return {
+        "devices": ranks.here,
+        "num_nodes": ranks.machines,
+        "strategy": DDPStrategy(cluster_environment=TorchElasticEnvironment()),
+        "sync_batchnorm": device == "cuda",  # torch has it for GPUs alone
+        "use_distributed_sampler": False,
+    }

@@ -87,6 +87,18 @@ class TrainingPlan:
                 " normalised; make the patch or the batch larger"
             )
 
+    def check_shares(self, count: int) -> None:
+        """Refuse a batch that so many processes cannot share evenly.
+
+        Raises:
+            InputError: which names the next batch that they can.
+        """
+        if self.batch % count:
+            raise InputError(
+                f"batch {self.batch}: {count} processes train together, and each takes as many patches of a batch; make"
+                f" it {-(-self.batch // count) * count}"
+            )
+
     def document(self) -> list[dict[str, Any]]:
         """Return the choices, ready for JSON."""
         return [{"name": c.name, "value": c.value, "reason": c.reason} for c in self.choices]

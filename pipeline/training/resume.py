@@ -30,7 +30,7 @@ KEPT = 2
 """Newest states that are kept; one would do, were disks never wrong."""
 
 FREE = frozenset(
-    {"output", "restart", "dry_run", "time_limit", "cache", "loaders", "loggers", "threads", "device"}
+    {"output", "restart", "dry_run", "time_limit", "cache", "loaders", "loggers", "threads", "device", "devices"}
 )
 """Fields of a job that may differ when it goes on: they do not say what is learnt."""
 

@@ -48,10 +48,12 @@ class Means:
     Attributes:
         device: ``cpu`` or ``cuda``.
         memory: bytes that a step may take.
+        devices: processes that share each batch.
     """
 
     device: str
     memory: int
+    devices: int = 1
 
     @property
     def fast(self) -> bool:
@@ -143,7 +145,11 @@ def choose_batch(architecture: UNetArchitecture, patch: Sequence[int], means: Me
     most = (32 if means.fast else 8) if architecture.dims == 2 else (4 if means.fast else 2)
     fitting = max(2, means.memory // step_bytes(architecture, patch))
     batch = min(most, 1 << int(math.log2(fitting)))
-    return batch, f"a patch takes {step_bytes(architecture, patch) / (1 << 20):.0f} MiB of {means.gibibytes}"
+    why = f"a patch takes {step_bytes(architecture, patch) / (1 << 20):.0f} MiB of {means.gibibytes}"
+    if means.devices == 1:
+        return batch, why
+    each = max(1, batch // means.devices)
+    return each * means.devices, f"{why}; {means.devices} devices take {each} each"
 
 
 def step_bytes(architecture: UNetArchitecture, patch: Sequence[int]) -> int:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from pipeline.config import TrainJob
-from pipeline.errors import OvertileError
+from pipeline.errors import InputError, OvertileError
 from pipeline.jobs.listener import Listener
 from pipeline.jobs.training.lesson import Lesson
-from pipeline.jobs.training.observer import Observer
+from pipeline.jobs.training.observer import Observer, Onlooker
 from pipeline.jobs.training.prepared import Prepared
 from pipeline.jobs.training.result import replaced, write, write_stopped
 from pipeline.model.unet import UNet
@@ -26,6 +26,7 @@ from pipeline.training.loop import Course, DivergedError, fit
 from pipeline.training.losses import loss_for
 from pipeline.training.optimisers import make_optimiser, make_schedule
 from pipeline.training.plan import TrainingPlan
+from pipeline.training.ranks import Ranks
 from pipeline.training.resume import TrainingFolder
 
 LAST_GOOD = "last_good.safetensors"
@@ -49,8 +50,9 @@ def learn(
     Raises:
         OvertileError: training diverged; the checkpoint is as it was.
         EnvironmentFaultError: something cannot be written.
+        InputError: this process does not see the states that the first of several sees.
     """
-    plan = prepared.plan
+    plan, ranks = prepared.plan, prepared.ranks
     observer = Observer(prepared, lesson, folder, listener)
     with (
         torch_threads(prepared.threads),
@@ -62,6 +64,7 @@ def learn(
         if state is not None:
             learner.load(state)
             listener.note(f"goes on after step {state.step}")
+        _check_together(ranks, folder, learner.history.step)
         observer.announce()
         listener.phase("train", plan.steps, "steps")
         if state is not None:
@@ -69,13 +72,31 @@ def learn(
         try:
             _fit(prepared, lesson, learner, folder, observer)
         except DivergedError as error:
-            raise OvertileError(_broken(prepared, lesson, learner, folder, str(error))) from error
-        model = _kept(learner)
-        measured = observer.whole(model)
-    validation = None if measured is None else measured.metrics(plan.job.classes)
+            text = str(error)
+            raise OvertileError(ranks.first(lambda: _broken(prepared, lesson, learner, folder, text))) from error
+        return ranks.first(lambda: _finish(prepared, lesson, learner, output, observer, listener))
+
+
+def _finish(
+    prepared: Prepared, lesson: Lesson, learner: Learner, output: Path, observer: Observer, listener: Listener
+) -> dict[str, Any]:
+    """Measure what is kept, and write it."""
+    model = _kept(learner)
+    measured = observer.whole(model)
+    validation = None if measured is None else measured.metrics(prepared.plan.job.classes)
     if (worse := replaced(output, validation)) is not None:
         listener.note(worse)
     return write(prepared, lesson, output, model.cpu(), learner.history, measured)
+
+
+def _check_together(ranks: Ranks, folder: TrainingFolder, step: int) -> None:
+    """Refuse to train together from different states."""
+    first = ranks.first(lambda: step)
+    if step != first:
+        raise InputError(
+            f"{folder.path}: process {ranks.rank} sees the state after step {step}, the first one that after step"
+            f" {first}; all machines must see the same files at this path"
+        )
 
 
 def _learner(plan: TrainingPlan, device: str) -> Learner:
@@ -90,7 +111,7 @@ def _learner(plan: TrainingPlan, device: str) -> Learner:
 
 
 def _fit(prepared: Prepared, lesson: Lesson, learner: Learner, folder: TrainingFolder, observer: Observer) -> None:
-    plan, done = prepared.plan, learner.history.step
+    plan, ranks, done = prepared.plan, prepared.ranks, learner.history.step
     change = Augment(plan.augment, lesson.normalisation)
     batches = Batches(
         lesson.patches,
@@ -100,10 +121,19 @@ def _fit(prepared: Prepared, lesson: Lesson, learner: Learner, folder: TrainingF
         first=done * plan.batch,
         change=change,
         loaders=prepared.loaders,
+        share=(ranks.rank, ranks.count),
     )
     loss = loss_for(plan.loss, outputs=plan.architecture.classes, class_shares=lesson.shares)
-    loggers = make_loggers(plan.job.loggers, folder.path / "logs", name=prepared.output.stem, step=done)
-    fit(learner, batches, loss=loss, course=_course(plan, prepared.device), observer=observer, loggers=loggers)
+    names = plan.job.loggers if ranks.is_first else ()
+    fit(
+        learner,
+        batches,
+        loss=loss,
+        course=_course(plan, prepared.device),
+        observer=observer if ranks.is_first else Onlooker(),
+        loggers=make_loggers(names, folder.path / "logs", name=prepared.output.stem, step=done),
+        ranks=ranks,
+    )
 
 
 def _course(plan: TrainingPlan, device: str) -> Course:

@@ -15,6 +15,23 @@ from pipeline.training.pictures import ROWS, draw, keep
 from pipeline.training.resume import State, TrainingFolder
 from pipeline.training.validation import SAMPLED, Measured, Seen, measure
 
+
+class Onlooker:
+    """The observer of a process that is not the first: it says, measures and stores nothing."""
+
+    def measure(self, model: UNet) -> dict[str, Any] | None:
+        """Measure nothing."""
+
+    def progress(self, step: int) -> None:
+        """Do nothing."""
+
+    def point(self, point: Point) -> None:
+        """Do nothing."""
+
+    def store(self, state: State) -> None:
+        """Do nothing."""
+
+
 LEAST_TILES = 4
 """Tiles that a point of the learning curve is measured on, at least."""
 

@@ -24,6 +24,7 @@ from pipeline.training.loggers import check_loggers
 from pipeline.training.pairs import OpenPair, hold, open_pairs
 from pipeline.training.patches import PatchLayout, check_room
 from pipeline.training.plan import TrainingPlan, plan_training, settled
+from pipeline.training.ranks import ALONE, Ranks, check_devices
 from pipeline.training.resume import Identity, TrainingFolder
 from pipeline.training.rules import Means
 from pipeline.training.survey import survey
@@ -45,6 +46,7 @@ class Prepared:
         rule: how class ids are made of what targets store.
         header: of the checkpoint, before what is learnt from is known: without normalisation and provenance.
         resumed: whether the training was begun before.
+        ranks: this process among those that train together.
     """
 
     plan: TrainingPlan
@@ -56,16 +58,17 @@ class Prepared:
     rule: TargetRule
     header: CheckpointHeader
     resumed: bool
+    ranks: Ranks
 
     @property
     def threads(self) -> int:
         """Threads of the network."""
-        return self.plan.job.threads or this_machine().cores
+        return self.plan.job.threads or max(1, this_machine().cores // self.ranks.here)
 
     @property
     def loaders(self) -> int:
         """Threads that make patches."""
-        return self.plan.job.loaders or this_machine().cores
+        return self.plan.job.loaders or max(1, this_machine().cores // self.ranks.here)
 
     def begin(self) -> None:
         """Write the plan down, right before the first step."""
@@ -73,14 +76,20 @@ class Prepared:
             self.folder.begin({"job": self.plan.job.model_dump(mode="json"), "choices": self.plan.document()})
 
 
-def prepare(job: TrainJob) -> Prepared:
+def prepare(job: TrainJob, ranks: Ranks = ALONE) -> Prepared:
     """Open and check everything that a job names, and plan what it leaves out; nothing is written.
+
+    Args:
+        job: the settings.
+        ranks: this process among those that train together.
 
     Raises:
         InputError: refused; the message says what, where and what to do.
     """
     check_loggers(job.loggers)
     device = choose_device(job.device)
+    check_devices(device, job.devices, ranks)
+    devices = max(job.devices, ranks.count)
     if job.precision == "float16" and device == "cpu":
         raise InputError("precision float16 is for GPUs; on a CPU take bfloat16 or float32")
     output = checkpoint_path(job.output)
@@ -90,15 +99,16 @@ def prepare(job: TrainJob) -> Prepared:
     begun = None if job.restart else folder.plan()
     pairs = hold(opened, job.cache)
     learnt, measured = pairs[: len(job.pairs)], pairs[len(job.pairs) :]
-    plan = _plan(job, learnt, device) if begun is None else _begun(job, begun)
+    plan = _plan(job, learnt, device, devices) if begun is None else _begun(job, begun)
     for pair in pairs:
         check_network(pair.name, pair.image.volume, plan.architecture)
     for pair in learnt:
         check_room(pair, PatchLayout.plain(plan.architecture, plan.patch))
     plan.check_batch()
+    plan.check_shares(devices)
     rule = target_rule(plan.job)
     header = _header(plan, pairs[0])
-    return Prepared(plan, device, output, folder, learnt, measured, rule, header, begun is not None)
+    return Prepared(plan, device, output, folder, learnt, measured, rule, header, begun is not None, ranks)
 
 
 def target_rule(job: TrainJob) -> TargetRule:
@@ -152,9 +162,9 @@ def _stored(volume: Any) -> str:
     return found.hexdigest()
 
 
-def _plan(job: TrainJob, pairs: Sequence[OpenPair], device: str) -> TrainingPlan:
+def _plan(job: TrainJob, pairs: Sequence[OpenPair], device: str, devices: int) -> TrainingPlan:
     facts = survey(pairs, target_rule(job))
-    means = Means(device, memory_for_training(device, this_machine().memory, job.cache))
+    means = Means(device, memory_for_training(device, this_machine().memory, job.cache), devices)
     return plan_training(job, facts, means)
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import TrainJob
+from pipeline.errors import InputError
 from pipeline.jobs.listener import Listener, Silent
+from pipeline.jobs.training.launch import launch
 from pipeline.jobs.training.lesson import Lesson, lessons
 from pipeline.jobs.training.network import learn
 from pipeline.jobs.training.prepared import Prepared, prepare
 from pipeline.jobs.training.result import FORMAT, put_document
+from pipeline.training.device import choose_device
+from pipeline.training.ranks import Ranks, found_ranks, joined
 from pipeline.training.resume import DONE
 
 
@@ -26,6 +31,9 @@ def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
 
     With ``split.folds`` there are as many networks, ``NAME.fold1.safetensors`` and so on, each measured on its part;
     ``NAME.metrics.json`` then has the means over the folds and their spread, and there is no ``NAME.safetensors``.
+
+    With ``devices``, or started by ``torchrun``, several processes take a share of each batch; the first one measures,
+    says and writes everything, and all of them have to see the same files. They return the same.
 
     The same job gives the same weights, bit by bit, on the same machine with the same number of threads (on a CPU,
     without a time limit).
@@ -45,24 +53,55 @@ def train(job: TrainJob, *, listener: Listener | None = None) -> dict[str, Any]:
         InputError: refused before the first step; nothing was written.
         RunMismatchError: another training that is not finished has this output.
         OvertileError: training diverged; the checkpoint is as it was.
-        EnvironmentFaultError: the output cannot be written.
+        EnvironmentFaultError: the output cannot be written, or a process of several has died; run it again.
     """
     listener = listener or Silent()
-    prepared = prepare(job)
-    parts = lessons(prepared, listener)
     if job.dry_run:
-        return _planned(prepared, parts)
-    for choice in prepared.plan.choices:
-        listener.note(choice.text())
-    if job.restart:
-        prepared.folder.clear()
-    prepared.begin()
+        prepared = prepare(job)
+        return _planned(prepared, lessons(prepared, listener))
+    if job.devices > 1 and found_ranks().count == 1:
+        return launch(train, job, listener)
+    with joined(choose_device(job.device)) as ranks:
+        return _train(job, listener if ranks.is_first else Silent(), ranks)
+
+
+def _train(job: TrainJob, listener: Listener, ranks: Ranks) -> dict[str, Any]:
+    """Train, alone or as one of several processes."""
+    prepared, parts = _begin(job, listener, ranks)
     if job.split.folds:
         found = _cross_validate(prepared, parts, listener)
     else:
         found = learn(prepared, parts[0], prepared.output, prepared.folder, listener)
-    prepared.folder.clear()
+    if ranks.is_first:
+        prepared.folder.clear()
     return found
+
+
+def _begin(job: TrainJob, listener: Listener, ranks: Ranks) -> tuple[Prepared, Sequence[Lesson]]:
+    """Prepare, and write the plan down; the others go by what the first one has written."""
+    begun: list[tuple[Prepared, Sequence[Lesson]]] = []
+
+    def begin() -> str:
+        prepared = prepare(job, ranks)
+        parts = lessons(prepared, listener)
+        for choice in prepared.plan.choices:
+            listener.note(choice.text())
+        if job.restart:
+            prepared.folder.clear()
+        prepared.begin()
+        begun.append((prepared, parts))
+        return prepared.folder.identity.fingerprint
+
+    first = ranks.first(begin)
+    if begun:
+        return begun[0]
+    prepared = prepare(job.model_copy(update={"restart": False}), ranks)
+    if not prepared.resumed or prepared.folder.identity.fingerprint != first:
+        raise InputError(
+            f"{prepared.folder.path}: process {ranks.rank} does not see what the first one has begun here; all machines"
+            " must see the same files at the same paths"
+        )
+    return prepared, lessons(prepared, listener)
 
 
 def _planned(prepared: Prepared, parts: Sequence[Lesson]) -> dict[str, Any]:
@@ -80,11 +119,11 @@ def _cross_validate(prepared: Prepared, parts: Sequence[Lesson], listener: Liste
     folds = []
     for number, lesson in enumerate(parts, start=1):
         folder = prepared.folder.part(f"fold{number}")
-        found = folder.document(DONE)
+        found = prepared.ranks.first(partial(folder.document, DONE))
         if found is None:
             listener.note(f"fold {number} of {len(parts)}")
             found = learn(prepared, lesson, _fold_path(prepared.output, number), folder, listener)
-            folder.put(DONE, found)
+            prepared.ranks.first(partial(folder.put, DONE, found))
         folds.append(found)
     document = {
         "format": FORMAT,
@@ -96,7 +135,7 @@ def _cross_validate(prepared: Prepared, parts: Sequence[Lesson], listener: Liste
         "plan": prepared.plan.document(),
         "job": prepared.plan.job.model_dump(mode="json"),
     }
-    put_document(prepared.output.with_suffix(".metrics.json"), document)
+    prepared.ranks.first(partial(put_document, prepared.output.with_suffix(".metrics.json"), document))
     return document
 
 
