@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import (
+    evaluate,
     exactness,
     export,
     formats,
@@ -17,6 +18,7 @@ from benchmarks import (
     million,
     prefect_calls,
     real,
+    seams,
     slide,
     soak,
     train_3d,
@@ -41,6 +43,8 @@ BENCHMARKS = {
     "ingest": ingest.run,
     "formats": formats.run,
     "export": export.run,
+    "seams": seams.run,
+    "evaluate": evaluate.run,
     "slide": slide.run,
     "soak": soak.run,
     "train_data": train_data.run,

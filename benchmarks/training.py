@@ -46,6 +46,7 @@ BUDGETS = {
     "train_3d": Budget(45, 1500),
     "train_shapes": Budget(8, 500),
     "train_classics": Budget(4, 300),
+    "seams": Budget(6, 500),
 }
 """Of each training: ``train_buildings`` has four (folds), ``train_shapes`` six, ``train_classics`` many."""
 

@@ -19,7 +19,7 @@ from pipeline.jobs.listener import Listener
 @flow(name="evaluate", flow_run_name=run_name, persist_result=False, result_serializer="json")
 @redacted
 def evaluate_flow(job: EvaluateJob) -> dict[str, Any]:
-    """Measure a prediction against a target of the same shape.
+    """Measure a prediction against a target. Run it again, or retry it, to go on.
 
     Args:
         job: prediction and target are needed; the settings are those of overtile evaluate.
@@ -37,5 +37,5 @@ def evaluate_flow(job: EvaluateJob) -> dict[str, Any]:
 @task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
 @redacted
 def evaluate(job: EvaluateJob, listener: Listener) -> dict[str, Any]:
-    """Compare chunk by chunk, and add up."""
+    """Compare what the run lacks, chunk by chunk, and add up."""
     return pipeline.evaluate(job, listener=listener)

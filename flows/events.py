@@ -43,6 +43,7 @@ def announce(output: str, found: Mapping[str, Any], error: Exception | None) -> 
         payload=redact_all(
             {
                 **{count: found[count] for count in COUNTS if count in found},
+                "seams": bool((found.get("seams") or {}).get("flagged")),
                 "output": place,
                 "error": None if error is None else f"{type(error).__name__}: {error}"[:LONGEST],
                 "rerun": f"overtile rerun {place}",

@@ -7,12 +7,12 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from flows.artifacts import FlowListener, show_link, show_markdown
+from flows.artifacts import FlowListener, show_link, show_markdown, show_table
 from flows.events import announce
 from flows.failures import show_failures
 from flows.limits import gpu_slot
 from flows.logs import log
-from flows.texts import facts
+from flows.texts import facts, seam_rows
 from pipeline.config import SegmentJob
 from pipeline.errors import FailedChunksError, InputError, OvertileError, RunBusyError
 from pipeline.jobs.planning import REPLACEABLE, plan
@@ -214,8 +214,11 @@ class Session:
         self._run.build_pyramid()
 
     def seal(self) -> str:
-        """Write the seal; returns the digest of the whole result."""
+        """Write the seal, and show the seams if there are some; returns the digest of the whole result."""
         self._run.seal(self._found)
+        seams = self.status()["seams"] or {}
+        if seams.get("flagged"):
+            show_table("segment-seams", seam_rows(seams), f"The result has seams · {self._job.output}")
         return self._found.root
 
     def publish(self) -> None:

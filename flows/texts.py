@@ -18,6 +18,16 @@ def facts(title: str, values: Mapping[str, Any]) -> str:
     return "\n".join([f"### {_cell(title)}", "", "| | |", "|---|---|", *rows])
 
 
+def seam_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the contrasts that show a seam, the clearest first.
+
+    Args:
+        found: ``seams`` of a run's status.
+    """
+    shown = ("borders", "axis", "scale", "strips", "share", "ratio", "p")
+    return [{name: each[name] for name in shown} for each in found["flagged_by"]]
+
+
 def class_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of an evaluation's table: one a class, and the means.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ExportJob,
         IngestJob,
         Pair,
+        SeamsJob,
         SegmentJob,
         TrainJob,
     )
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from pipeline.jobs.planning import plan
     from pipeline.jobs.replay import replay
     from pipeline.jobs.reporting import report
-    from pipeline.jobs.segment import rerun, segment
+    from pipeline.jobs.rerun import rerun
+    from pipeline.jobs.seams import seams
+    from pipeline.jobs.segment import segment
     from pipeline.jobs.training import train
     from pipeline.run.repair import repair
     from pipeline.run.status import status
@@ -53,6 +56,7 @@ _HOMES = {
     "IngestJob": "pipeline.config",
     "OvertileError": "pipeline.errors",
     "Pair": "pipeline.config",
+    "SeamsJob": "pipeline.config",
     "SegmentJob": "pipeline.config",
     "TrainJob": "pipeline.config",
     "aggregate": "pipeline.jobs.aggregation",
@@ -68,7 +72,8 @@ _HOMES = {
     "repair": "pipeline.run.repair",
     "replay": "pipeline.jobs.replay",
     "report": "pipeline.jobs.reporting",
-    "rerun": "pipeline.jobs.segment",
+    "rerun": "pipeline.jobs.rerun",
+    "seams": "pipeline.jobs.seams",
     "segment": "pipeline.jobs.segment",
     "status": "pipeline.run.status",
     "train": "pipeline.jobs.training",
@@ -86,6 +91,7 @@ __all__ = [
     "IngestJob",
     "OvertileError",
     "Pair",
+    "SeamsJob",
     "SegmentJob",
     "TrainJob",
     "aggregate",
@@ -102,6 +108,7 @@ __all__ = [
     "replay",
     "report",
     "rerun",
+    "seams",
     "segment",
     "status",
     "train",

@@ -44,9 +44,9 @@ def test_planning_imports_no_torch():
 def test_public_names():
     assert sorted(pipeline.__all__) == [
         "AggregateJob", "CheckJob", "CollectionJob", "CompareJob", "ConvertJob", "EvaluateJob", "ExportJob",
-        "IngestJob", "OvertileError", "Pair", "SegmentJob", "TrainJob",
+        "IngestJob", "OvertileError", "Pair", "SeamsJob", "SegmentJob", "TrainJob",
         "aggregate", "check_model", "collect", "compare", "convert", "evaluate", "export", "info", "ingest", "plan",
-        "repair", "replay", "report", "rerun", "segment", "status", "train", "verify",
+        "repair", "replay", "report", "rerun", "seams", "segment", "status", "train", "verify",
     ]  # fmt: skip
     assert all(getattr(pipeline, name) is not None for name in pipeline.__all__)
     assert set(dir(pipeline)) >= set(pipeline.__all__)

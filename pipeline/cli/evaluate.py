@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import pipeline
+from pipeline.cli.evaluated import more_facts, number
 from pipeline.cli.options import TerminalListener, job_command, print_json
 from pipeline.cli.texts import columns, table
 from pipeline.config import EvaluateJob
@@ -20,7 +21,10 @@ _SHOWN = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "rec
     example="overtile evaluate nuclei.zarr nuclei-target.zarr --out nuclei-metrics",
 )
 def evaluate_command(job: EvaluateJob, as_json: bool) -> None:
-    """Measure a prediction against a target of the same shape: IoU, Dice, precision, recall of each class."""
+    """Measure a prediction against a target: classes, and where asked for areas, probabilities, outlines, objects.
+
+    With --out, running it again resumes: only what is lacking is measured.
+    """
     with TerminalListener() as listener:
         found = pipeline.evaluate(job, listener=listener)
     if as_json:
@@ -38,22 +42,24 @@ def _text(found: dict[str, Any], out: str | None) -> str:
     ]
     mean = ("mean", *_ratios({ratio: found[f"mean_{ratio}"] for ratio in _SHOWN}), "", "")
     facts = [
-        ("accuracy", _number(found["accuracy"])),
+        ("accuracy", number(found["accuracy"])),
         ("voxels", f"{found['voxels']:,} compared in {found['chunks']:,} chunk(s), {found['ignored']:,} ignored"),
     ]
     if found["absent"]:
         facts.append(("absent", ", ".join(found["absent"]) + " (in neither volume; not in the means)"))
+    if found["holes"]["chunks"]:
+        chunks = found["holes"]["chunks"]
+        facts.append(
+            ("HOLES", f"voxels of {chunks:,} chunk(s) are missing, and were left out (--json names them)")
+        )
     if found["worst"]:
         worst = found["worst"][0]
         facts.append(("worst", f"chunk {worst['position']} ({worst['core']}): {worst['wrong']:,} voxels wrong"))
+    facts += more_facts(found)
     if out is not None:
-        facts.append(("written", f"{out}/metrics.json, {out}/statistics.parquet"))
+        facts.append(("written", f"{out}/metrics.json, {out}/statistics.parquet, {out}/statistics.zarr (maps)"))
     return "\n".join([*columns([head, *rows, mean]), "", table(facts)])
 
 
 def _ratios(values: dict[str, Any]) -> list[str]:
-    return [_number(values[ratio]) for ratio in _SHOWN]
-
-
-def _number(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio:.4f}"
+    return [number(values[ratio]) for ratio in _SHOWN]

@@ -9,7 +9,7 @@ import click
 
 import pipeline
 from pipeline.cli.options import Console, TerminalListener, job_command, print_json
-from pipeline.cli.texts import count, duration, seams_text, size, split, table
+from pipeline.cli.texts import borders_text, count, duration, overlaps_text, size, split, table
 from pipeline.config import SegmentJob
 from pipeline.errors import DamageError
 
@@ -211,6 +211,12 @@ def _mask_rows(mask: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [("mask", f"{mask['kind']}, {mask['shape']}; skipped: {left_out} ({mask['reason']})")]
 
 
+def _seams(found: dict[str, Any]) -> list[str]:
+    """Say how far overlapping tiles disagree, where they do, and what is wrong at borders, if something is."""
+    overlapping = [overlaps_text(found)] if "overlapped" in found else []
+    return overlapping + ([borders_text(found)] if found.get("flagged") else [])
+
+
 def _status_text(found: dict[str, Any]) -> str:
     planned = f", {size(found['predicted_memory'])} planned" if found["predicted_memory"] else ""
     rows = [
@@ -224,8 +230,7 @@ def _status_text(found: dict[str, Any]) -> str:
         ("skipped", f"{n} of {found['total']} chunks ({n / found['total']:.1%}): {reason}")
         for reason, n in found["skipped_reasons"].items()
     ]
-    if found["seams"]:
-        rows.append(("seams", seams_text(found["seams"])))
+    rows += [("seams", text) for text in _seams(found["seams"] or {})]
     shown = found["failures"][:10]
     rows += [(f"failed {f['position']}", f"{f['attempts']} attempt(s): {f['error']}") for f in shown]
     if found["failed"] > len(shown):

@@ -59,9 +59,23 @@ def split(seconds: dict[str, float]) -> str:
     return ", ".join(parts)
 
 
-def seams_text(found: Mapping[str, Any]) -> str:
+def overlaps_text(found: Mapping[str, Any]) -> str:
     """Return how overlapping tiles disagree, as a sentence."""
     return (
         f"where tiles overlap, scores differ by {found['mean_spread']:.3g} in the mean (largest"
         f" {found['largest_spread']:.3g}), and the class in {100 * found['changed_share']:.2g} % of the voxels"
+    )
+
+
+def borders_text(found: Mapping[str, Any]) -> str:
+    """Return what was measured at borders of chunks and tiles, as a sentence or two."""
+    if not found["contrasts"]:
+        return "no seam can be told: there are too few borders, or no room beside them"
+    if not found["flagged"]:
+        return f"no seam: no border of chunks or tiles stands out from its surroundings in {found['limit']:.0%} or more"
+    first = found["flagged_by"][0]
+    ratio = "" if first["ratio"] is None else f", and {first['ratio']:.2f} times as much in the mean"
+    return (
+        f"SEAMS along {first['axis']}: at borders of {first['borders']}s the prediction changes more than beside them"
+        f" in {first['share']:.1%} of the places (50% without a seam){ratio}; p {first['p']:.1g}"
     )

@@ -17,6 +17,7 @@ from pipeline.config.values import (
     Positive,
     Precision,
     Ranges,
+    SeamLimit,
     Turns,
     Voxels,
 )
@@ -84,6 +85,11 @@ class SegmentJob(ClusterFields, ReadingFields):
     )
     accept_failures: int = Field(
         0, ge=0, description="publish the result, as partial, with up to so many failed chunks as holes"
+    )
+    seam_limit: SeamLimit = Field(
+        0.52,
+        description="share of the places nearby, from 0.5 to 1, that a border has to stand out from for the run to be"
+        " flagged; 1 flags none",
     )
     pyramid: bool = Field(True, description="store coarser levels of the result for viewers")
 

@@ -58,6 +58,7 @@ def _bytes(value: Any) -> Any:
 
 
 Positive = Annotated[int, Field(ge=1)]
+SeamLimit = Annotated[float, Field(ge=0.5, le=1)]
 Whole = Annotated[int, Field(ge=0)]
 Range = tuple[int | None, int | None]
 # Forms offer a text first, since it is the shortest way to say it: 2048,2048.

@@ -1,11 +1,11 @@
-"""Jobs on volumes: bring an image in, measure a prediction."""
+"""Jobs on volumes: bring an image in, say what it is."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from pipeline.config.reading import ReadingFields
-from pipeline.config.values import Holes, Job, Names, Positive, Ranges, Voxels
+from pipeline.config.values import Names, Positive, Voxels
 
 
 class IngestJob(ReadingFields):
@@ -43,18 +43,3 @@ class InfoJob(ReadingFields):
     """Say what an image is."""
 
     path: str = Field(description="Zarr array, OME-Zarr image, or image file of any format that is read")
-
-
-class EvaluateJob(Job):
-    """Measure a prediction against a target."""
-
-    prediction: str = Field(description="class ids, as `overtile segment` stores them")
-    target: str = Field(description="class ids, of the same shape")
-    out: str | None = Field(None, description="folder for metrics.json and the statistics of each chunk")
-    region: Ranges | None = Field(None, description="part of both, spatial axes: 0:1000,500:2500")
-    classes: Names | None = Field(
-        None, description="names of the class ids: background,cell; the prediction's own otherwise"
-    )
-    ignore: int | None = Field(None, description="target value that is not counted")
-    holes: Holes = Field("error", description="what a stored chunk that is missing from the target means")
-    threads: Positive = Field(2, description="chunks that are compared at once")

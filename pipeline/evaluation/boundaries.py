@@ -112,6 +112,7 @@ class OutlineStatistics:
         outline: Outline,
         core: Box,
         ignore: int | None = None,
+        known: Mask | None = None,
     ) -> Self:
         """The statistics of one core.
 
@@ -122,12 +123,14 @@ class OutlineStatistics:
             outline: how to measure; see :attr:`Outline.halo` for the window.
             core: the part of the window that is counted, in the window's own indices.
             ignore: target value of voxels that nobody knows.
+            known: where the window is known, of its shape; None for all of it. Others count as ignored.
 
         Raises:
             ChunkError: shapes or axes do not fit, or the core reaches out of the window.
         """
         _check(prediction, target, outline, core)
-        known = np.ones(target.shape, bool) if ignore is None else np.asarray(target != ignore)
+        known = np.ones(target.shape, bool) if known is None else known
+        known = known if ignore is None else np.asarray(known & (target != ignore))
         masks = [(values == positive) & known for values in (target, prediction)]
         bands = [_band(mask, known, outline.width)[core.slices] for mask in masks]
         edges = [_edge(mask, known) for mask in masks]

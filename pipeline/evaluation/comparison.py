@@ -1,56 +1,61 @@
-"""Two class maps side by side: opened, found to fit each other before any work, and compared box by box."""
+"""A prediction and its target side by side: opened, and found to fit each other before any work."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import zarr
 
-from pipeline.errors import ChunkError, InputError, MissingChunkError, VolumeError
-from pipeline.evaluation.metrics import metrics
-from pipeline.evaluation.statistics import ConfusionStatistics
+from pipeline.config import EvaluateJob
+from pipeline.errors import InputError
+from pipeline.evaluation.alignment import Offset, common_box, offset_of
+from pipeline.evaluation.metrics import check_names
 from pipeline.geometry import Box, Grid
 from pipeline.run.fingerprint import fingerprint
-from pipeline.run.folder import RunFolder
+from pipeline.run.folder import SEGMENTATION, RunFolder
 from pipeline.store import absolute, open_place, place_of_store
 from pipeline.volume import Volume, open_volume
 from pipeline.volume.ngff import read_classes
 
-MOST_CLASSES = 256
-"""Most classes where nothing names them; more ids than that are objects, not classes."""
+Kind = Literal["classes", "probabilities", "instances"]
+"""What a prediction holds: ids of classes, a probability of each class, or ids of objects."""
+
+OBJECTS = ("background", "object")
+"""The classes of ids of objects: 0, and all others."""
 
 Ranges = Sequence[tuple[int | None, int | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A prediction and its target: class ids of the same axes and shape.
+    """A prediction and its target, of which a common part is compared.
 
     Attributes:
-        prediction: class ids without a channel axis.
-        target: class ids of the same spatial shape.
-        box: the part of both that is compared, in voxels.
+        prediction: class ids, probabilities ``c [z] y x``, or object ids.
+        target: class ids or object ids, without a channel axis.
+        offset: voxel of the target that the prediction's voxel 0 lies over.
+        box: what is compared, in the prediction's voxels.
+        kind: what the prediction holds.
         names: of the class ids 0, 1, ...; None where nobody names them.
-        ignore: target value that is not counted.
+        recorded: what the run of the prediction recorded; None where it was made otherwise.
     """
 
     prediction: Volume
     target: Volume
+    offset: Offset
     box: Box
+    kind: Kind
     names: tuple[str, ...] | None
-    ignore: int | None
+    recorded: dict[str, Any] | None
 
     @property
-    def grid(self) -> Grid:
-        """The prediction's stored objects (shards, or chunks where there are none), over the spatial axes."""
+    def stored_chunk(self) -> tuple[int, ...]:
+        """Spatial shape of the prediction's stored objects: shards, or chunks where there are none."""
         volume = self.prediction
         stored = volume.storage_grid.chunk
-        return Grid(volume.shape, tuple(stored[volume.axes.index(a)] for a in volume.space.axes))
+        return tuple(stored[volume.axes.index(a)] for a in volume.space.axes)
 
     @property
     def target_identity(self) -> str:
@@ -59,113 +64,64 @@ class Comparison:
         path = f"{absolute(place_of_store(array.store).url)}/{array.path}".rstrip("/")
         return fingerprint({"path": path, "array": self.target.metadata})
 
-    @property
-    def count(self) -> int:
-        """Number of chunks that the box touches."""
-        grid = self.grid
-        return math.prod(n // c for n, c in zip(self.box.align(grid.chunk).shape, grid.chunk, strict=True))
-
-    def chunks(self) -> Iterator[tuple[int, Box]]:
-        """Yield number and core of each chunk of :attr:`grid`, in order; cores are clipped to the box."""
-        grid = self.grid
-        for position in grid.overlapping(self.box):
-            number = grid.number(position)
-            yield number, grid.core(number).intersect(self.box)
-
-    def named(self, names: Sequence[str]) -> Comparison:
-        """Return the same comparison with names of the classes.
-
-        Raises:
-            InputError: a name occurs twice, or there is none.
-        """
-        metrics(ConfusionStatistics.zero(len(names)), names)
-        return replace(self, names=tuple(names))
-
-    def statistics(self, core: Box) -> ConfusionStatistics:
-        """Return the statistics of one box. Law: those of disjoint boxes add up to those of their union.
-
-        Raises:
-            VolumeError: stored voxels are missing or cannot be decoded: a hole is never scored as background.
-            InputError: a counted value is none of the classes.
-        """
-        assert self.names is not None, self
-        prediction, target = (_read(v, core) for v in (self.prediction, self.target))
-        try:
-            return ConfusionStatistics.of(prediction, target, classes=len(self.names), ignore=self.ignore)
-        except ChunkError as error:
-            raise InputError(f"{self.prediction.url} against {self.target.url}, voxels {core}: {error}") from error
-
-    def largest_id(self, core: Box) -> int:
-        """Return the largest class id that either map holds in a box; ignored voxels of the target count as 0.
-
-        Raises:
-            VolumeError: as :meth:`statistics`, or the id is no class but an object.
-        """
-        found = 0
-        for volume in (self.prediction, self.target):
-            values = _read(volume, core)
-            if volume is self.target and self.ignore is not None:
-                values = values[values != self.ignore]
-            largest = int(values.max(initial=0))
-            if largest >= MOST_CLASSES:
-                raise VolumeError(
-                    f"{volume.url}: holds the value {largest} in voxels {core}; ids above {MOST_CLASSES - 1} are"
-                    " objects, not classes. Name the classes with --classes if they are meant"
-                )
-            found = max(found, largest)
-        return found
+    def grid(self, chunk: Sequence[int]) -> Grid:
+        """Return chunks of the whole prediction, of which the box may touch some only."""
+        shape = self.prediction.shape
+        return Grid(shape, tuple(min(c, n) for c, n in zip(chunk, shape, strict=True)))
 
 
-def open_comparison(
-    prediction: str,
-    target: str,
-    *,
-    region: Ranges | None,
-    classes: Sequence[str] | None,
-    ignore: int | None,
-    holes: str = "error",
-) -> Comparison:
+def open_comparison(job: EvaluateJob) -> Comparison:
     """Open both volumes and find that they can be compared; no voxel is read.
 
-    Args:
-        prediction: class ids, see :func:`pipeline.volume.open_volume`; level 0 of an image.
-        target: class ids of the same axes and shape.
-        region: start and stop along each spatial axis, of both; None for all.
-        classes: names of the class ids; None for those that the prediction's metadata give, or else the target's.
-        ignore: target value that is not counted.
-        holes: what a stored chunk that is missing from the target means, ``"error"`` or ``"background"``; one that
-            is missing from the prediction is always an error.
-
     Raises:
-        InputError: one cannot be opened, is no map of class ids, or belongs to a run that is not complete; shapes or
-            axes differ; a region outside of both; a class name that occurs twice.
+        InputError: one cannot be opened, does not hold what is asked for, or belongs to a run that is not complete;
+            they do not lie over each other; a region outside of both; names that do not fit.
     """
-    if absolute(prediction) == absolute(target):
-        raise InputError(f"prediction and target are the same volume, {prediction}; name the target's own")
-    maps = [open_class_ids(prediction, role="prediction"), open_class_ids(target, role="target", holes=holes)]
-    check_same_shape(*maps)
-    names = classes or next(filter(None, map(class_names, maps)), None)
-    found = Comparison(maps[0], maps[1], _box(region, maps[0]), None, ignore)
-    return found if names is None else found.named(names)
+    if absolute(job.prediction) == absolute(job.target) and job.level == job.target_level:
+        raise InputError(f"prediction and target are the same volume, {job.prediction}; name the target's own")
+    recorded = _recorded(job.prediction)
+    probable = job.probabilities or (recorded or {}).get("settings", {}).get("kind") == "probabilities"
+    prediction = (_open_probabilities if probable and not job.instances else open_class_ids)(
+        job.prediction, role="prediction", level=job.level
+    )
+    kind: Kind = "instances" if job.instances else "probabilities" if "c" in prediction.axes else "classes"
+    target = open_class_ids(
+        job.target,
+        role="target",
+        holes="background" if job.holes == "background" else "error",
+        level=job.target_level,
+    )
+    offset = offset_of(prediction, target, recorded)
+    common = common_box(prediction, target, offset)
+    box = _box(job.region, prediction).intersect(common)
+    if box.is_empty:
+        raise InputError(f"--region: holds no voxel that both cover, which is {common} of the prediction")
+    names = _names(job, kind, [prediction, target], recorded)
+    return Comparison(prediction, target, offset, box, kind, names, recorded)
 
 
-def open_class_ids(url: str, *, role: str, holes: str = "error") -> Volume:
-    """Open a map of class ids: whole numbers, one for each voxel.
+def open_class_ids(url: str, *, role: str, holes: str = "error", level: int = 0) -> Volume:
+    """Open a map of class ids, or of object ids: whole numbers, one for each voxel.
 
     Args:
         url: path of the volume.
         role: what messages call it, ``"prediction"`` or ``"target"``.
         holes: what a stored chunk that is missing means.
+        level: of its resolution levels.
 
     Raises:
         InputError: it cannot be opened, has channels, is not of integers, or its run is not complete.
     """
     _check_complete(url, role)
-    volume = open_volume(url, holes=holes)
+    volume = open_volume(url, holes=holes, level=level)
     if "c" in volume.axes:
+        asked = "segment with --kind labels"
+        how = (
+            asked if role == "target" else f"{asked}, or pass --probabilities if its channels are those of classes"
+        )
         raise InputError(
             f"{role} {url}: has a channel axis (axes {volume.axes}, shape {volume.array.shape}), so it holds an image"
-            " or probabilities and no class ids; segment with --kind labels"
+            f" or probabilities and no class ids; {how}"
         )
     if volume.dtype.kind not in "iub":
         raise InputError(
@@ -174,15 +130,24 @@ def open_class_ids(url: str, *, role: str, holes: str = "error") -> Volume:
     return volume
 
 
-def check_same_shape(prediction: Volume, target: Volume) -> None:
-    """Raise InputError unless two volumes have the same spatial axes and shape."""
-    axes, shapes = (prediction.space.axes, target.space.axes), (prediction.shape, target.shape)
-    if axes[0] != axes[1] or shapes[0] != shapes[1]:
+def _open_probabilities(url: str, *, role: str, level: int) -> Volume:
+    """Open a prediction whose channels are probabilities of the classes.
+
+    Raises:
+        InputError: it cannot be opened, has no channels, or values that are none; its run is not complete.
+    """
+    _check_complete(url, role)
+    volume = open_volume(url, level=level)
+    if "c" not in volume.axes:
         raise InputError(
-            f"prediction {prediction.url} has the shape {_shape(prediction)}, target {target.url} {_shape(target)};"
-            " they must be equal. A prediction of a --region is only as large as the region: cut the same out of the"
-            " target"
+            f"{role} {url}: has no channel axis (axes {volume.axes}), so it holds no probabilities of classes; leave"
+            " --probabilities out"
         )
+    if volume.dtype.kind != "f" and volume.dtype.name != "uint8":
+        raise InputError(
+            f"{role} {url}: is of {volume.dtype}; probabilities are floats from 0 to 1, or uint8 with 255 for 1"
+        )
+    return volume
 
 
 def class_names(volume: Volume) -> list[str] | None:
@@ -200,16 +165,26 @@ def class_names(volume: Volume) -> list[str] | None:
     return None
 
 
+def runs_of(url: str) -> list[RunFolder]:
+    """Return the run that made a volume, found at its path or, of an array, at that of the folder around it."""
+    return [folder for folder in map(RunFolder, _places(url)) if folder.exists]
+
+
+def segmentation_of(url: str) -> RunFolder | None:
+    """Return the run of a segmentation that made a volume; None where it was made otherwise."""
+    return next((folder for folder in runs_of(url) if folder.read().get("kind") == SEGMENTATION), None)
+
+
+def _recorded(url: str) -> dict[str, Any] | None:
+    folder = segmentation_of(url)
+    return None if folder is None else folder.read()
+
+
 def _places(url: str) -> list[str]:
     """Return a volume's address and that of the folder around it, as far as they can be opened."""
     whole = absolute(url)
     around = whole.rpartition("/")[0]
     return [whole, around] if around.count("/") >= (3 if "://" in around else 1) else [whole]
-
-
-def runs_of(url: str) -> list[RunFolder]:
-    """Return the run that made a volume, found at its path or, of an array, at that of the folder around it."""
-    return [folder for folder in map(RunFolder, _places(url)) if folder.exists]
 
 
 def _check_complete(url: str, role: str) -> None:
@@ -221,8 +196,34 @@ def _check_complete(url: str, role: str) -> None:
             )
 
 
+def _names(
+    job: EvaluateJob, kind: Kind, volumes: Sequence[Volume], recorded: dict[str, Any] | None
+) -> tuple[str, ...] | None:
+    """Return the names of the classes: the job's, the prediction's own, its run's, the target's.
+
+    Raises:
+        InputError: one occurs twice, or there are not as many as classes.
+    """
+    if kind == "instances":
+        return _fitting(job.classes or OBJECTS, 2, "ids of objects have two classes, background and object")
+    of_run = (recorded or {}).get("classes") if kind == "probabilities" else None
+    found = job.classes or class_names(volumes[0]) or of_run or class_names(volumes[1])
+    if kind == "classes":
+        return None if found is None else _fitting(found, len(found), "")
+    count = max(2, volumes[0].channels)
+    found = found or [f"class {i}" for i in range(count)]
+    return _fitting(found, count, f"{job.prediction} has {volumes[0].channels} channel(s), so {count} classes")
+
+
+def _fitting(names: Sequence[str], count: int, why: str) -> tuple[str, ...]:
+    if len(names) != count:
+        raise InputError(f"--classes {','.join(names)}: are {len(names)} names, but {why}; name {count}")
+    check_names(names, count)
+    return tuple(names)
+
+
 def _box(region: Ranges | None, volume: Volume) -> Box:
-    """Return the asked part of both volumes."""
+    """Return the asked part of the prediction."""
     if region is None:
         return volume.box
     axes = volume.space.axes
@@ -233,26 +234,3 @@ def _box(region: Ranges | None, volume: Volume) -> Box:
         if not 0 <= a < b <= n:
             raise InputError(f"--region {a}:{b} along {axis} is not inside the volumes' 0:{n}")
     return Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
-
-
-def _read(volume: Volume, core: Box) -> npt.NDArray[np.integer[Any]]:
-    """Read class ids ``([z,] y, x)``; a hole or a damaged chunk is an error of the volume."""
-    try:
-        ids: npt.NDArray[np.integer[Any]] = volume.read(core)[0]
-        return ids
-    except MissingChunkError as error:
-        missing = volume.missing(core)
-        raise VolumeError(
-            f"{volume.url}: {len(missing)} stored chunk(s) below voxels {core} are missing ({', '.join(missing[:3])});"
-            " a hole is not scored as background. Restore them, leave that part out with --region, or pass --holes"
-            " background for a target whose chunks were left out because they hold nothing but the fill value"
-        ) from error
-    except Exception as error:
-        raise VolumeError(
-            f"{volume.url}: voxels {core} cannot be read ({type(error).__name__}: {error}); the stored bytes may be"
-            " damaged: `overtile verify` tells for a result"
-        ) from error
-
-
-def _shape(volume: Volume) -> str:
-    return " x ".join(f"{n} {a}" for n, a in zip(volume.shape, volume.space.axes, strict=True))

@@ -20,6 +20,9 @@ Counts = NDArray[np.int64]
 COLUMNS = ("target", "prediction", "voxels")
 """The columns of a table, in their order."""
 
+_LEAST_PAIRS = 100_000
+"""Pairs below which a sum of tables may wait to be merged."""
+
 
 @dataclass(frozen=True, eq=False)
 class ContingencyTable:
@@ -123,6 +126,28 @@ class ContingencyTable:
 
     def __hash__(self) -> int:
         return hash((*(getattr(self, name).tobytes() for name in COLUMNS), self.ignored))
+
+
+class Tables:
+    """The sum of many tables as they come: merged when as many pairs wait as there are, so each is sorted seldom."""
+
+    def __init__(self) -> None:
+        self._waiting: list[ContingencyTable] = []
+        self._pairs, self._merged = 0, 0
+
+    def add(self, table: ContingencyTable) -> Tables:
+        """Take one more table in."""
+        self._waiting.append(table)
+        self._pairs += table.voxels.size
+        if self._pairs > _LEAST_PAIRS and self._pairs > 2 * self._merged:
+            self.merged()
+        return self
+
+    def merged(self) -> ContingencyTable:
+        """Return the sum of all that was taken in."""
+        total = ContingencyTable.total(self._waiting)
+        self._waiting, self._pairs, self._merged = [total], total.voxels.size, total.voxels.size
+        return total
 
 
 def _runs(target: NDArray[Any], prediction: NDArray[Any]) -> tuple[Ids, Ids, Counts]:

@@ -11,13 +11,23 @@ recall       tp / (tp + fn)           share of the class that is found; sensitiv
 specificity  tn / (tn + fp)           share of the other voxels that are left alone
 ===========  =======================  ==================================================================
 
+Over all ``n`` voxels, of which ``t_i`` are of class i in the target, ``p_i`` in the prediction and ``c_ii`` in both:
+
+========================  ==========================================================================
+accuracy                  Σ c_ii / n
+frequency_weighted_iou    Σ t_i iou_i / n: Long et al. 2015
+kappa                     (n Σ c_ii - Σ t_i p_i) / (n² - Σ t_i p_i): Cohen 1960
+mcc                       (n Σ c_ii - Σ t_i p_i) / √((n² - Σ p_i²) (n² - Σ t_i²)): Gorodkin 2004, eq. 8
+========================  ==========================================================================
+
 A ratio of zero to zero is ``None``, never a number that looks like a result, and is left out of the mean. A class
 that neither the target nor the prediction holds has only such values, and is named in ``absent``. A mean without any
-value is ``None``.
+value is ``None``. So is ``mcc`` where one side is of one class alone, and ``kappa`` where both are, of the same.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -41,13 +51,14 @@ def metrics(total: ConfusionStatistics, class_names: Sequence[str]) -> dict[str,
 
     Returns:
         ``voxels`` and ``ignored`` (counts), ``accuracy``, ``mean_<ratio>`` over all classes for each of ``RATIOS``,
-        ``absent`` (names), ``classes`` (by name: each of ``RATIOS``, ``target_voxels``, ``prediction_voxels``), and
+        ``frequency_weighted_iou``, ``kappa`` and ``mcc`` (from -1 to 1), ``absent`` (names),
+        ``classes`` (by name: each of ``RATIOS``, ``target_voxels``, ``prediction_voxels``), and
         ``confusion``, the counts by ``[target class][prediction class]``. Ratios lie between 0 and 1, or are None.
 
     Raises:
         InputError: the names do not fit the number of classes, or one occurs twice.
     """
-    _check_names(class_names, total.classes)
+    check_names(class_names, total.classes)
     counts = total.counts
     of_target, of_prediction = counts.sum(axis=1), counts.sum(axis=0)
     ratios = class_ratios(counts)
@@ -65,6 +76,7 @@ def metrics(total: ConfusionStatistics, class_names: Sequence[str]) -> dict[str,
         "ignored": total.ignored,
         "accuracy": _ratio(int(np.trace(counts)), voxels),
         **{f"mean_{ratio}": _mean(ratios[ratio]) for ratio in RATIOS},
+        **_agreement(counts, ratios["iou"]),
         "absent": [name for i, name in enumerate(class_names) if not of_target[i] + of_prediction[i]],
         "classes": classes,
         "confusion": counts.tolist(),
@@ -96,7 +108,22 @@ def class_ratios(counts: NDArray[np.int64]) -> dict[str, list[float | None]]:
     return ratios
 
 
-def _check_names(class_names: Sequence[str], classes: int) -> None:
+def _agreement(counts: NDArray[np.int64], ious: Sequence[float | None]) -> dict[str, float | None]:
+    """What holds of all classes together, in whole numbers of any size up to the last division."""
+    truly, predicted = (list(map(int, counts.sum(axis=axis))) for axis in (1, 0))
+    voxels, right = sum(truly), int(np.trace(counts))
+    chance = sum(t * p for t, p in zip(truly, predicted, strict=True))
+    spread = math.prod(math.sqrt(voxels**2 - sum(n * n for n in side)) for side in (truly, predicted))
+    weighted = sum(t * iou for t, iou in zip(truly, ious, strict=True) if iou is not None)
+    return {
+        "frequency_weighted_iou": weighted / voxels if voxels else None,
+        "kappa": _ratio(voxels * right - chance, voxels**2 - chance),
+        "mcc": (voxels * right - chance) / spread if spread else None,
+    }
+
+
+def check_names(class_names: Sequence[str], classes: int) -> None:
+    """Raise InputError unless there is one name for each class, and no name occurs twice."""
     if len(class_names) != classes:
         raise InputError(
             f"there are {len(class_names)} class names for {classes} classes: {list(class_names)}; "

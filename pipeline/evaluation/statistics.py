@@ -94,6 +94,11 @@ class ConfusionStatistics:
         """The statistics as plain lists and numbers, ready for JSON."""
         return {"counts": self.counts.tolist(), "ignored": self.ignored}
 
+    def padded(self, classes: int) -> ConfusionStatistics:
+        """The same counts among at least as many classes, the further ones of no voxels."""
+        more = classes - self.classes
+        return self if more <= 0 else ConfusionStatistics(np.pad(self.counts, (0, more)), self.ignored)
+
     def __add__(self, other: ConfusionStatistics) -> ConfusionStatistics:
         if self.classes != other.classes:
             raise InputError(

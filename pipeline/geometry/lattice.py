@@ -99,6 +99,15 @@ class BlendLayout:
             total *= len(self._starts(axis, a, b))
         return total
 
+    def borders(self, core: Box) -> tuple[tuple[int, ...], ...]:
+        """Return where, per axis, a tile begins or ends inside ``core``: there the mean is made of others."""
+        found = []
+        for axis, (a, b) in enumerate(core):
+            starts = self._starts(axis, a, b)
+            edges = {*starts, *(start + self.tile[axis] for start in starts)}
+            found.append(tuple(sorted(edge for edge in edges if a < edge < b)))
+        return tuple(found)
+
     def read_box(self, core: Box) -> Box:
         """Return the smallest box that holds every tile's input; it may reach outside the volume."""
         starts = [self._starts(axis, a, b) for axis, (a, b) in enumerate(core)]

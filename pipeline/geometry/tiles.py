@@ -102,6 +102,17 @@ class TileLayout:
             total *= len(_starts(a, b, t))
         return total
 
+    def borders(self, core: Box) -> tuple[tuple[int, ...], ...]:
+        """Return where tiles meet inside ``core``, per axis: the first voxel of each tile but the first one's.
+
+        Where two tiles share voxels, those of the later one are kept.
+        """
+        edges = zip(core, core.align(self.strides), self.tile, strict=True)
+        return tuple(
+            tuple(start for start in _starts(low, high, t)[1:] if a < start < b)
+            for (a, b), (low, high), t in edges
+        )
+
     def read_box(self, core: Box) -> Box:
         """Return the smallest box that holds every tile's input; it may reach outside the volume."""
         aligned = core.align(self.strides)

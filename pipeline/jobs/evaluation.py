@@ -3,162 +3,210 @@
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from pipeline.config import EvaluateJob
 from pipeline.errors import InputError
-from pipeline.evaluation.comparison import Comparison, open_comparison, runs_of
-from pipeline.evaluation.metrics import metrics
-from pipeline.evaluation.statistics import ConfusionStatistics
+from pipeline.evaluation.bootstrap import Resampling, chunk_intervals
+from pipeline.evaluation.chunk_counts import read_counts
+from pipeline.evaluation.comparison import segmentation_of
+from pipeline.evaluation.maps import write_maps
+from pipeline.evaluation.plan import EvaluationPlan, plan_evaluation
+from pipeline.evaluation.record import METRICS, STATISTICS
 from pipeline.evaluation.table import StatisticsTable
-from pipeline.geometry import Box
+from pipeline.evaluation.totals import Totals
+from pipeline.jobs.evaluate_record import cluster_of
+from pipeline.jobs.evaluating import Evaluating
 from pipeline.jobs.listener import Listener, Silent
-from pipeline.run.folder import SEGMENTATION
+from pipeline.jobs.numbers import chunk_number
+from pipeline.run.folder import MAPS, SEALED, RunFolder, result_in
+from pipeline.run.status import status
 from pipeline.run.summary import summarise
-from pipeline.store import put_file
+from pipeline.run.tls import check_cluster
+from pipeline.store import parse_address, put_file
+from pipeline.volume.state import GROUP, KEY
 
-AHEAD = 2
-"""Chunks that wait beyond the ones that threads are working on."""
-
-WORST = 8
-"""Chunks with the most wrong voxels that are told."""
-
-Found = TypeVar("Found")
+MOST_RESAMPLED = 64
+"""Classes up to which intervals are worked out: their tables of all resampled units are held in memory."""
 
 
 def evaluate(job: EvaluateJob, *, listener: Listener | None = None) -> dict[str, Any]:
-    """Measure a prediction against a target of the same shape, chunk by chunk, in memory that does not grow.
+    """Measure a prediction against a target, chunk by chunk; running it again resumes.
 
-    The classes are those that the job names; else those of the prediction's ``image-label`` metadata, else those of
-    the target's; else ``class 0``, ``class 1`` ... up to the largest id in either, for which both are read once
-    before. Runs in threads of this process; a later version runs it on the same engine as segmentation.
+    The classes are those that the job names; else those of the prediction's metadata or of its run, else of the
+    target's; else ``class 0``, ``class 1`` ... up to the largest id that is found in either.
 
     Args:
         job: the settings.
         listener: who is told what is done.
 
     Returns:
-        ``prediction``, ``target``, ``region`` (None for all), ``ignore``, ``chunks``, ``target_identity`` (a digest),
-        ``run`` (:class:`pipeline.run.summary.RunSummary` of the prediction; None without one); everything that
-        :func:`pipeline.evaluation.metrics.metrics` gives; and ``worst``, the chunks with the most wrong voxels
-        (``chunk``, ``position``, ``core``, ``wrong``). With ``job.out`` the same is written there as
-        ``metrics.json``, and the statistics of each chunk as ``statistics.parquet``.
+        ``prediction``, ``target``, ``region`` (None for all that both cover), ``offset`` (voxel of the target that
+        the prediction's voxel 0 lies over), ``ignore``, ``chunks`` (that were compared), ``target_identity`` (a
+        digest), ``run`` (:class:`pipeline.run.summary.RunSummary` of the prediction; None without one); everything that
+        :func:`pipeline.evaluation.metrics.metrics` gives; ``intervals`` of it over chunks; ``worst``, the chunks with
+        the most wrong voxels (``chunk``, ``position``, ``core``, ``wrong``); ``holes``, see :func:`_holes`; and, where
+        they were asked for, ``groups``, ``probabilities``, ``boundary``, ``instances`` and ``isbi``: see
+        ``docs/evaluation.md``. With ``job.out`` the same is written there as ``metrics.json``, the statistics of each
+        chunk as ``statistics.parquet``, and as maps on the grid of chunks as ``statistics.zarr``, beside its run.
 
     Raises:
-        InputError: refused, nothing was written: the volumes do not fit each other or hold no class ids, the
-            prediction's run is not complete, stored voxels are missing or damaged, a value is none of the classes.
+        InputError: refused: the volumes do not fit each other or do not hold what is asked for, the prediction's run
+            is not complete, stored voxels are missing or damaged, a value is none of the classes, or the folder is
+            another evaluation's.
+        FailedChunksError: some chunks failed, on workers.
     """
-    told = listener or Silent()
-    pair = open_comparison(
-        job.prediction, job.target, region=job.region, classes=job.classes, ignore=job.ignore, holes=job.holes
+    return _evaluate(job, listener or Silent())
+
+
+def gone_on(named: str | Path, listener: Listener, *, chunks: Sequence[str] | None, stale: bool) -> dict[str, Any]:
+    """Go on with the evaluation in a folder, with the settings that it recorded; return the run's status.
+
+    Args:
+        named: the folder, or the ``statistics.zarr`` in it.
+        listener: who is told what is done.
+        chunks: measure these again, by their positions on the grid (``"3/4"``).
+        stale: measure chunks again whose voxels changed since.
+
+    Raises:
+        as :func:`evaluate`
+    """
+    result = Path(result_in(named))
+    settings = RunFolder(result).read()["settings"]
+    job = EvaluateJob.model_validate(settings | {"out": str(result.parent)})
+    _evaluate(job, listener, chunks=chunks or (), stale=stale)
+    return status(result)
+
+
+def _evaluate(
+    job: EvaluateJob, listener: Listener, *, chunks: Sequence[str] = (), stale: bool = False
+) -> dict[str, Any]:
+    _check_out(job)
+    if job.on_workers:
+        check_cluster(cluster_of(job))
+    plan = plan_evaluation(job)
+    with _folder(job) as out:
+        run = Evaluating(plan, out, listener)
+        again = [chunk_number(plan.grid, text) for text in chunks]
+        with run.opened(again=again, stale=stale) as found:
+            if found.sealed and _is_whole(out):
+                listener.note(f"{job.out} is complete already: nothing to do")
+                return dict(json.loads((out / METRICS).read_text()))
+            (out / METRICS).unlink(missing_ok=True)
+            run.settle()
+            run.measure()
+            metrics = _write(run, run.add_up())
+            run.seal()
+    return metrics
+
+
+def _write(run: Evaluating, total: Totals) -> dict[str, Any]:
+    """Write the table, the maps and, last, the metrics; return these."""
+    plan, out = run.plan, run.out
+    names = plan.pair.names or tuple(f"class {i}" for i in range(total.classes.classes))
+    with StatisticsTable(out / STATISTICS, names) as table:
+        for each in run.bundles():
+            core = plan.grid.core(each.chunk).intersect(plan.pair.box)
+            table.add(each.chunk, plan.grid.position(each.chunk), core, each.classes.padded(len(names)))
+    mark = {"state": SEALED, "fingerprint": plan.fingerprint, "run": run.folder.place.url.rpartition("/")[2]}
+    write_maps(
+        run.folder.output,
+        run.bundles(),
+        run.seconds(),
+        grid=plan.grid,
+        space=plan.pair.prediction.space,
+        names=names,
+        attributes={KEY: mark},
     )
-    folder = _folder(job)
-    if pair.names is None:
-        ids = _each(pair, pair.largest_id, threads=job.threads, listener=told, phase="classes")
-        pair = pair.named([f"class {i}" for i in range(1 + max(largest for _, _, largest in ids))])
-    names = pair.names
-    assert names is not None
-    total, worst = _total(pair, job.threads, folder, told)
-    found = {
-        "prediction": job.prediction,
-        "target": job.target,
-        "region": str(pair.box) if job.region is not None else None,
-        "ignore": job.ignore,
-        "chunks": pair.count,
-        "target_identity": pair.target_identity,
-        "run": _run(job.prediction),
-        **metrics(total, names),
-        "worst": worst,
-    }
-    if folder is not None:
-        put_file(folder / "metrics.json", (json.dumps(found, indent=1) + "\n").encode())
+    found = {**_compared(plan, total), **total.metrics(names), "intervals": _intervals(run, names)}
+    found |= {"worst": _worst(run, total), "holes": _holes(run, total)}
+    put_file(out / METRICS, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
     return found
 
 
-def _total(
-    pair: Comparison, threads: int, folder: Path | None, listener: Listener
-) -> tuple[ConfusionStatistics, list[dict[str, Any]]]:
-    """Add the statistics of all chunks up, and note each one and the worst ones on the way."""
-    assert pair.names is not None
-    total, grid = ConfusionStatistics.zero(len(pair.names)), pair.grid
-    worst: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        table = None
-        if folder is not None:
-            table = stack.enter_context(StatisticsTable(folder / "statistics.parquet", pair.names))
-        chunks = _each(pair, pair.statistics, threads=threads, listener=listener, phase="evaluate")
-        for number, core, statistics in chunks:
-            total += statistics
-            position = grid.position(number)
-            if table is not None:
-                table.add(number, position, core, statistics)
-            wrong = int(statistics.counts.sum() - np.trace(statistics.counts))
-            if wrong:
-                shown = "/".join(map(str, position))
-                worst.append({"chunk": number, "position": shown, "core": str(core), "wrong": wrong})
-                worst = sorted(worst, key=lambda each: (-each["wrong"], each["chunk"]))[:WORST]
-    return total, worst
+def _compared(plan: EvaluationPlan, total: Totals) -> dict[str, Any]:
+    """Return what was compared."""
+    job, pair = plan.job, plan.pair
+    made_by = segmentation_of(job.prediction)
+    whole = pair.box == pair.prediction.box
+    return {
+        "prediction": job.prediction,
+        "target": job.target,
+        "region": None if whole else str(pair.box),
+        "offset": list(pair.offset),
+        "ignore": job.ignore,
+        "chunks": total.chunks,
+        "target_identity": pair.target_identity,
+        "run": None if made_by is None else summarise(made_by).model_dump(mode="json"),
+    }
 
 
-def _each(
-    pair: Comparison, work: Callable[[Box], Found], *, threads: int, listener: Listener, phase: str
-) -> Iterator[tuple[int, Box, Found]]:
-    """Yield what ``work`` finds in each chunk, in order; at most ``threads + 2`` chunks are in flight."""
-    listener.phase(phase, pair.count, "chunks")
-    pending: deque[tuple[int, Box, Future[Found]]] = deque()
-    done = 0
-
-    def finish() -> tuple[int, Box, Found]:
-        nonlocal done
-        number, core, future = pending.popleft()
-        found = future.result()
-        listener.progress(done := done + 1)
-        return number, core, found
-
-    with ThreadPoolExecutor(threads, thread_name_prefix=phase) as pool:
-        try:
-            for number, core in pair.chunks():
-                pending.append((number, core, pool.submit(work, core)))
-                if len(pending) >= threads + AHEAD:
-                    yield finish()
-            while pending:
-                yield finish()
-        finally:
-            for *_, future in pending:
-                future.cancel()
+def _intervals(run: Evaluating, names: Sequence[str]) -> dict[str, list[float] | None] | None:
+    """Return the interval of each metric over chunks; None where there are none."""
+    resamples = run.plan.job.resamples
+    if not resamples or len(names) > MOST_RESAMPLED:
+        return None
+    counts = read_counts(run.out / STATISTICS)
+    found = chunk_intervals(counts.counts, names, Resampling(resamples))
+    return {name: None if ends is None else list(ends) for name, ends in found.items()}
 
 
-def _run(prediction: str) -> dict[str, Any] | None:
-    """Return what is kept of the segmentation that made the prediction; None where it was made otherwise."""
-    for folder in runs_of(prediction):
-        if folder.read().get("kind") == SEGMENTATION:
-            return summarise(folder).model_dump(mode="json")
-    return None
+def _worst(run: Evaluating, total: Totals) -> list[dict[str, Any]]:
+    cores = (
+        (wrong, chunk, run.plan.grid.core(chunk).intersect(run.plan.pair.box)) for wrong, chunk in total.worst
+    )
+    return [
+        {"chunk": chunk, "position": run.position(chunk), "core": str(core), "wrong": wrong}
+        for wrong, chunk, core in cores
+    ]
 
 
-def _folder(job: EvaluateJob) -> Path | None:
-    """Return the folder to write to, made where it is missing; None where nothing is to be written.
+def _holes(run: Evaluating, total: Totals) -> dict[str, Any]:
+    """Return ``chunks`` with voxels in holes that were left out, and ``missing``: keys by chunk, of the first 1000."""
+    return {
+        "chunks": total.with_holes,
+        "missing": {run.position(chunk): holes for chunk, holes in total.holes.items()},
+    }
+
+
+def _is_whole(out: Path) -> bool:
+    """Whether everything that an evaluation writes is there."""
+    return all((out / name).is_file() for name in (METRICS, STATISTICS, f"{MAPS}/{GROUP}"))
+
+
+@contextmanager
+def _folder(job: EvaluateJob) -> Iterator[Path]:
+    """Give the folder to write to, made where it is missing; one that is removed again, where nothing is to be kept."""
+    if job.out is not None:
+        Path(job.out).mkdir(exist_ok=True)
+        yield Path(job.out)
+        return
+    with tempfile.TemporaryDirectory(prefix="overtile-") as folder:
+        yield Path(folder)
+
+
+def _check_out(job: EvaluateJob) -> None:
+    """Check that the folder can be written to.
 
     Raises:
-        InputError: it is no folder, lies in one of the volumes, or there is nothing to make it in.
+        InputError: it is no folder, lies in one of the volumes, or there is nothing to make it in; workers elsewhere
+            would have nowhere to write to.
     """
     if job.out is None:
-        return None
-    folder = Path(job.out)
-    place = folder.resolve()
-    for volume in (Path(job.prediction).resolve(), Path(job.target).resolve()):
-        if place == volume or volume in place.parents:
+        if job.scheduler is not None or job.cluster != "local":
+            raise InputError("--out: name a folder that the workers of --scheduler or --cluster see, too")
+        return
+    if not parse_address(job.out).is_local:
+        raise InputError(f"--out {job.out}: name a folder of this machine")
+    place = Path(job.out).resolve()
+    for volume in (job.prediction, job.target):
+        if Path(volume).resolve() in (place, *place.parents):
             raise InputError(f"--out {job.out}: lies in the volume {volume}; choose a folder outside of it")
     if place.exists() and not place.is_dir():
         raise InputError(f"--out {job.out}: is a file; name a folder")
     if not place.parent.is_dir():
         raise InputError(f"--out {job.out}: there is no folder {place.parent}; make it first")
-    folder.mkdir(exist_ok=True)
-    return folder

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.errors import InputError
 from pipeline.evaluation.record import METRICS, STATISTICS, Evaluation, read_evaluation
 from pipeline.jobs.listener import Listener
-from pipeline.run.folder import RUN, SEGMENTATION, RunFolder
+from pipeline.run.folder import MAPS, RUN, SEGMENTATION, RunFolder
 from pipeline.run.summary import RunSummary, summarise
 from pipeline.store import PARTIAL, absolute, parse_address
 
@@ -112,10 +112,10 @@ def _search(root: Path, found: Gathered) -> Iterator[tuple[str, str]]:
             folders.clear()
             continue
         seen.add(folder)
-        if _EVALUATION & set(files):
-            yield "evaluation", str(folder)
         runs = [each for each in folders if _is_run(folder / each)]
-        for each in runs:
+        if _EVALUATION & set(files) or MAPS + ENDING in runs:
+            yield "evaluation", str(folder)
+        for each in sorted(set(runs) - {MAPS + ENDING}):
             yield "run", str(folder / each.removesuffix(ENDING))
         folders[:] = [] if _ZARR & set(files) else sorted(set(folders) - set(runs))
 
@@ -127,6 +127,9 @@ def _is_run(path: Path) -> bool:
 
 
 def _read_evaluation(place: str, found: Gathered) -> None:
+    run = RunFolder(Path(place) / MAPS)
+    if run.exists and not run.is_sealed:
+        raise InputError(f"{place}: the evaluation is not complete; `overtile rerun {place}` goes on with it")
     found.evaluations.append(read_evaluation(Path(place)))
 
 

@@ -64,15 +64,6 @@ def gone_on(output: str | Path, listener: Listener, *, stale: bool) -> dict[str,
     return status(output)
 
 
-def is_ingest(output: str | Path) -> bool:
-    """Whether a run is that of an ingest.
-
-    Raises:
-        InputError: there is no run.
-    """
-    return RunFolder(output).read().get("kind") == KIND
-
-
 def _ingest(job: IngestJob, listener: Listener, *, stale: bool) -> dict[str, Any]:
     started = time.monotonic()
     _check_output(job)

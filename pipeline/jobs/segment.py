@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.config import SegmentJob
 from pipeline.errors import InputError
-from pipeline.jobs.ingest import gone_on, is_ingest
 from pipeline.jobs.listener import Listener, Silent
+from pipeline.jobs.numbers import chunk_number
 from pipeline.jobs.planning import REPLACEABLE
 from pipeline.jobs.planning import plan as make_plan
 from pipeline.jobs.segmentation import Prepared, Segmentation
@@ -43,52 +43,23 @@ def segment(job: SegmentJob, *, stale: bool = False, listener: Listener | None =
     return _carry_out(made, None, listener or Silent(), stale=stale)
 
 
-def rerun(
+def segment_again(
     output: str | Path,
     *,
-    chunks: Sequence[str] | None = None,
-    failed: bool = False,
-    stale: bool = False,
-    accept_failures: int | None = None,
-    listener: Listener | None = None,
+    chunks: Sequence[str] | None,
+    failed: bool,
+    stale: bool,
+    accept_failures: int | None,
+    listener: Listener,
 ) -> dict[str, Any]:
-    """Process chunks of a run again, with the settings that it recorded: by default all that it lacks.
-
-    Of an ingest, copy what it lacks; with ``stale``, also what changed in the source since it was finished.
-
-    Args:
-        output: the result, ``OUT.zarr``.
-        chunks: these, by their positions on the grid (``"3/4"``).
-        failed: only those that failed.
-        stale: only those that were made from an input, a model or libraries that have changed since; the run then
-            records the new ones.
-        accept_failures: publish the result, as partial, with up to so many failed chunks; None for what was recorded.
-        listener: who is told what is done.
-
-    Returns:
-        The run's status, as :func:`pipeline.status` gives it.
-
-    Raises:
-        InputError: there is no run, or no such chunk; two of the choices at once.
-        FailedChunksError: some chunks failed, or are still lacking.
-        DamageError: verification found damage.
-    """
-    if failed + stale + (chunks is not None) > 1:
-        raise InputError("rerun: chunks, failed and stale exclude each other; choose one")
-    if is_ingest(output):
-        if failed or chunks is not None:
-            raise InputError(
-                f"rerun: {output} is an ingest, which goes on as a whole; leave chunks and failed out"
-            )
-        return gone_on(output, listener or Silent(), stale=stale)
+    """Process chunks of a segmentation again, with the settings that it recorded; see :func:`pipeline.rerun`."""
     job = recorded_job(output, accept_failures=accept_failures)
     made = make_plan(job, replacing=REPLACEABLE if stale else frozenset())
-    told = listener or Silent()
     if chunks is not None:
-        return _carry_out(made, [_number(made, text) for text in chunks], told)
+        return _carry_out(made, [chunk_number(made.grid, text) for text in chunks], listener)
     if failed:
-        return _carry_out(made, sorted(Ledger(RunFolder(output).journal, len(made.grid)).failures), told)
-    return _carry_out(made, None, told, stale=stale, only_stale=stale)
+        return _carry_out(made, sorted(Ledger(RunFolder(output).journal, len(made.grid)).failures), listener)
+    return _carry_out(made, None, listener, stale=stale, only_stale=stale)
 
 
 def recorded_job(output: str | Path, *, accept_failures: int | None = None) -> SegmentJob:
@@ -165,17 +136,3 @@ def _refuse_skipped(run: Segmentation, chunks: Sequence[int]) -> None:
                 f"--chunks {position}: this chunk is skipped ({', '.join(run.ledger.skipped())}), and stays background;"
                 " leave it out, or segment to another output with another --mask"
             )
-
-
-def _number(plan: Plan, text: str) -> int:
-    counts = plan.grid.counts
-    try:
-        position = [int(part) for part in text.split("/")]
-    except ValueError:
-        position = []
-    if len(position) != len(counts) or any(not 0 <= p < n for p, n in zip(position, counts, strict=False)):
-        limit = "/".join(str(n - 1) for n in counts)
-        raise InputError(
-            f"--chunks {text}: not a chunk of this run; positions go from {'/'.join('0' * len(counts))} to {limit}"
-        )
-    return plan.grid.number(position)

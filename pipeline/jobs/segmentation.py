@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DamageError, FailedChunksError, RunMismatchError
+from pipeline.evaluation.seam_survey import SeamSurvey
 from pipeline.jobs.listener import Listener
 from pipeline.jobs.masking import settle_mask
 from pipeline.jobs.place import place_attributes
 from pipeline.jobs.planning import differing_parts
 from pipeline.jobs.recording import ARRAY, now, run_details, segment_work
+from pipeline.jobs.seams import keep_seams, recorded_subject
 from pipeline.jobs.stale import stale_chunks
 from pipeline.predict.plan import Plan
 from pipeline.predict.work import SegmentWork
@@ -204,14 +206,15 @@ class Segmentation:
         return f" First: chunk {self._position(chunk)} after {record.attempt} attempt(s): {record.error}."
 
     def verify(self) -> Verification:
-        """Compare every stored byte with the ledger; what is damaged becomes pending again.
+        """Compare every stored byte with the ledger; what is damaged becomes pending again. Measure the seams.
 
         Raises:
             DamageError: something is missing, damaged or foreign.
         """
         self.listener.phase("verify", len(self.plan.grid), "chunks")
         self.ledger.sync()
-        found = verify(self.output, on_progress=lambda done, _: self.listener.progress(done))
+        self._survey = SeamSurvey(recorded_subject(self.folder))
+        found = verify(self.output, on_progress=lambda n, _: self.listener.progress(n), on_voxels=self._survey.add)
         if not found.ok:
             take_back(self.folder, ARRAY, self.ledger, found)
             named = ", ".join([*found.missing, *found.damaged, *found.foreign][:5])
@@ -255,6 +258,7 @@ class Segmentation:
                 "metadata": digest_bytes(self.folder.output.at(ARRAY).get(METADATA)),
                 "fingerprint": self.plan.fingerprint,
                 "counts": self.ledger.counts(),
+                "seams": keep_seams(self.folder, self._survey, limit=self.plan.job.seam_limit, root=found.root),
                 "sealed": now(),
             }
         )

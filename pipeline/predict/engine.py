@@ -87,12 +87,17 @@ class Engine:
             torch.cuda.empty_cache()
         stitch = self._stitch(core)
         for tiles in _batches(way.layout.tiles(core), way.batch):
-            inputs = [shown[:, *tile.input.relative_to(read_box.start).slices] for tile in tiles]
+            inputs = [self.seen(tile, shown, read_box) for tile in tiles]
             answers = way.forward.answer(np.stack(inputs), tiles[0].core.start)
             for tile, answer in zip(tiles, answers, strict=True):
                 stitch.add(tile, answer)
         voxels = self._output.stored(stitch.result())
         return Prediction(voxels, stitch.statistics(), started - asked, time.monotonic() - started)
+
+    def seen(self, tile: Tile, shown: Voxels, read_box: Box) -> Voxels:
+        """Return what the network sees of a tile, ``(c, [z,] y, x)``, of what a chunk is shown."""
+        found: Voxels = shown[:, *tile.input.relative_to(read_box.start).slices]
+        return found
 
     @cached_property
     def lean(self) -> Way:

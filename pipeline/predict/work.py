@@ -68,8 +68,13 @@ class SegmentProcessor:
         self._work = work
         self._image = work.source.image.open()
         self._mask = work.mask.open() if work.mask else None
-        self._engine = Engine(work.engine, work.layout, work.output, worker_threads=worker_threads)
+        self._engine = self.load(worker_threads)
         self._local = threading.local()
+
+    def load(self, worker_threads: int) -> Engine:
+        """Load the network."""
+        work = self._work
+        return Engine(work.engine, work.layout, work.output, worker_threads=worker_threads)
 
     def process(self, chunk: int, *, lean: bool = False) -> Done:
         """Read, predict and write a chunk; its shards are durable when this returns.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.reporting.recorded import Recorded
 from pipeline.reporting.words import about, by, duration, percent, seconds_between, size, whole
-from pipeline.run.seams import seams
+from pipeline.run.seams import overlaps
 
 SHOWN_STATES = ("done", "failed", "skipped", "pending")
 """The states of a chunk in the order in which they are told."""
@@ -74,7 +74,7 @@ def tiling_sentence(run: Recorded) -> str:
     """Return whether the result is exact, and if it is not, by how much overlapping tiles disagree."""
     if run.plan["exact"]:
         return "The result is exact: chunk by chunk, it is what the network says of the whole image at once."
-    found = seams(run.ledger.statistics())
+    found = overlaps(run.ledger.statistics())
     said = "The result is blended from overlapping tiles, and not exact."
     if not found or not found["overlapped"]:
         return f"{said} No voxel lies under two tiles, so their disagreement was not measured."

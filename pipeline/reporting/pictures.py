@@ -38,6 +38,10 @@ STATE_COLOURS = {"pending": _GREY, "done": _BLUE, "failed": _VERMILION, "skipped
 """The colour of a chunk in each state."""
 
 
+STRENGTH_COLOURS = (_GREY, _SKY, _YELLOW, _ORANGE, _VERMILION)
+"""From what cannot be told, over nothing to see, to ever more."""
+
+
 def class_colours(n: int) -> Bytes:
     """Colours of ``n`` classes: (n, 4) RGBA in uint8. Class 0 is transparent.
 
@@ -176,14 +180,19 @@ def grid_picture(states: Sequence[str], grid_shape: tuple[int, ...], *, cell_px:
     unknown = sorted(set(states) - set(STATE_COLOURS))
     if unknown:
         raise InputError(f"chunks have the states {unknown}; known ones are {list(STATE_COLOURS)}")
-    palette = np.array([*STATE_COLOURS.values(), _WHITE], np.uint8)
     numbers = {state: i for i, state in enumerate(STATE_COLOURS)}
     codes = np.fromiter((numbers[state] for state in states), np.uint8, len(states))
-    cells = _side_by_side(codes.reshape(-1, *(1, 1, *grid_shape)[-2:]), empty=len(numbers))
+    return paint_grid(codes.reshape(grid_shape), [*STATE_COLOURS.values()], cell_px=cell_px)
+
+
+def paint_grid(codes: Bytes, colours: Sequence[tuple[int, int, int]], *, cell_px: int) -> Bytes:
+    """Paint the cells of a grid, ``([z,] y, x)``, each in the colour of its code, as in :func:`grid_picture`."""
+    empty = len(colours)
+    cells = _side_by_side(codes.reshape(-1, *(1, 1, *codes.shape)[-2:]), empty=empty)
     pixels = cells.repeat(cell_px, axis=0).repeat(cell_px, axis=1)
     if cell_px >= 4:
-        pixels[cell_px - 1 :: cell_px] = pixels[:, cell_px - 1 :: cell_px] = len(numbers)
-    return palette[pixels]
+        pixels[cell_px - 1 :: cell_px] = pixels[:, cell_px - 1 :: cell_px] = empty
+    return np.array([*colours, _WHITE], np.uint8)[pixels]
 
 
 def png_bytes(rgb: Bytes) -> bytes:

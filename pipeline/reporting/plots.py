@@ -198,7 +198,9 @@ def time_plot(lines: Sequence[Line], *, groups: Sequence[str], label: str, text:
     return _plot(draw, 3.4, text)
 
 
-def step_plot(courses: Sequence[Course], *, groups: Sequence[str], label: str, text: str) -> Plot:
+def step_plot(
+    courses: Sequence[Course], *, groups: Sequence[str], label: str, text: str, across: str = "step"
+) -> Plot:
     """Draw values over steps, a line for each training in the colour of its model.
 
     Args:
@@ -206,6 +208,7 @@ def step_plot(courses: Sequence[Course], *, groups: Sequence[str], label: str, t
         groups: names of the models.
         label: of the axis.
         text: what the plot shows.
+        across: what the steps are.
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
@@ -214,7 +217,7 @@ def step_plot(courses: Sequence[Course], *, groups: Sequence[str], label: str, t
             axes.plot(each.steps, each.values, linewidth=1.2, markersize=4, alpha=0.8, color=colour, marker=marker)
         axes.margins(x=0.05, y=0.12)
         axes.grid(axis="y", color=theme.line, linewidth=0.8)
-        axes.set_xlabel("step", color=theme.ink)
+        axes.set_xlabel(across, color=theme.ink)
         axes.set_ylabel(label, color=theme.ink, parse_math=False)
         _draw_legend(axes, groups, theme)
 

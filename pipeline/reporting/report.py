@@ -15,6 +15,7 @@ from pipeline.reporting.measured import Measured, check_metrics
 from pipeline.reporting.page import template
 from pipeline.reporting.pictures import ERROR_COLOURS, STATE_COLOURS, class_colours, data_uri, grid_picture
 from pipeline.reporting.recorded import Recorded, read_run
+from pipeline.reporting.seams import seam_facts
 from pipeline.reporting.views import open_view
 from pipeline.store import absolute, open_place
 
@@ -73,6 +74,7 @@ def _content(run: Recorded, album: Album, measured: Measured | None) -> dict[str
         "errors": _error_legend(run, measured),
         "metrics": measured,
         "chunks": _chunks(run),
+        "seams": seam_facts(run),
         "failed": failed,
         "more_failed": more,
         "bars": facts.time_bars(run),

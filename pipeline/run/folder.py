@@ -16,14 +16,18 @@ from typing import Any
 from pipeline.errors import InputError, RunMismatchError
 from pipeline.run.fingerprint import differences, fingerprint
 from pipeline.run.lease import Lease, hold
+from pipeline.run.objects import OBJECTS
 from pipeline.store import Place, open_place
 
 FORMAT = "overtile-run/1"
 
 RUN, SEAL = "run.json", "seal.json"
 
-SEGMENTATION = "segmentation"
-"""What the main job's run calls itself, among the kinds of runs."""
+SEGMENTATION, EVALUATION = "segmentation", "evaluation"
+"""What the runs of these jobs call themselves, among the kinds of runs."""
+
+MAPS = "statistics.zarr"
+"""Name of an evaluation's result, in the folder that it writes to."""
 
 PARTIAL, SEALED = "partial", "sealed"
 """States of a finished run: with failed chunks that were accepted, and with none."""
@@ -33,6 +37,16 @@ _EXPECTED: Mapping[str, Mapping[str, type]] = {
     SEAL: {"root": str, "state": str},
 }
 """What a file of a run must hold at least."""
+
+
+def result_in(named: str | Path) -> str | Path:
+    """Return the result whose run a user means: what is named, or what the evaluation in a folder keeps its run beside.
+
+    Args:
+        named: a result (``OUT.zarr``), or the folder of an evaluation.
+    """
+    inside = f"{str(named).rstrip('/')}/{MAPS}"
+    return inside if not RunFolder(named).exists and RunFolder(inside).exists else named
 
 
 class RunFolder:
@@ -51,6 +65,14 @@ class RunFolder:
     def journal(self) -> Place:
         """Place of the journal's files."""
         return self.place.at("journal")
+
+    def stored(self, array: str | None) -> Place:
+        """Return the place of what chunks store: an array of the result, or objects of their own in the run's folder.
+
+        Args:
+            array: as the run recorded it; None of a run that stores no array.
+        """
+        return self.place.at(OBJECTS) if array is None else self.output.at(array)
 
     @property
     def exists(self) -> bool:

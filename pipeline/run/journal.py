@@ -77,8 +77,9 @@ def replay(place: Place, parts: Sequence[Part] | None = None) -> Iterator[Record
 class Journal:
     """The writing end of a journal: one epoch, one process, any number of threads.
 
-    What waits for its group is made durable by a thread of its own when it is old enough. What could not be made
-    durable waits on, and is tried again; the next :meth:`append`, :meth:`sync` or :meth:`close` raises the error.
+    What waits for its group is made durable by a thread of its own when it is old enough; the thread ends with the
+    first :meth:`close`, so that nobody writes who has given up. What could not be made durable waits on, and is tried
+    again; the next :meth:`append`, :meth:`sync` or :meth:`close` raises the error.
 
     Args:
         place: where the journal is.
@@ -100,7 +101,7 @@ class Journal:
         self._unsynced = 0
         self._since = 0.0
         self._error: Exception | None = None
-        self._closed = False
+        self._closing = self._closed = False
         self._thread = threading.Thread(target=self._sync_in_time, name="journal", daemon=True)
         self._thread.start()
 
@@ -140,13 +141,14 @@ class Journal:
         """Make everything durable and take in nothing more.
 
         Raises:
-            StoreError, OSError: as for :meth:`append`; what waits is still tried again, and close may be too.
+            StoreError, OSError: as for :meth:`append`; closing may be tried again.
         """
         with self._changed:
+            self._closing = True
+            self._changed.notify()
             if not self._closed:
                 self._appender.close()
                 self._unsynced, self._closed = 0, True
-                self._changed.notify()
         self._thread.join()
         self._raise_earlier()
 
@@ -163,7 +165,7 @@ class Journal:
 
     def _sync_in_time(self) -> None:
         with self._changed:
-            while not self._closed:
+            while not self._closing:
                 left = self._since + GROUP_SECONDS - time.monotonic()
                 if self._unsynced == 0:
                     self._changed.wait()

@@ -197,6 +197,10 @@ class Ledger:
         """Return :func:`pipeline.run.records.seen_digest` of what a chunk that is done was made from; else zeros."""
         return bytes(self._book.seen[chunk])
 
+    def digest(self, chunk: int) -> bytes:
+        """Return :func:`pipeline.run.records.stored_digest` of what a chunk that is done has stored; else zeros."""
+        return bytes(self._book.digests[chunk])
+
     def lacking(self, chunks: range | None = None) -> npt.NDArray[np.intp]:
         """Return the numbers of the chunks (of a range) that are neither done nor skipped, in order."""
         chunks = range(self.total) if chunks is None else chunks

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
-from pipeline.run.folder import RunFolder
+from pipeline.run.folder import RunFolder, result_in
 from pipeline.run.ledger import Ledger
 from pipeline.run.verify import METADATA, Verification, verify
-from pipeline.volume.state import KEY, set_attributes
+from pipeline.volume.state import GROUP, KEY, set_attributes
 
 
 def repair(output: str | Path, *, on_progress: Callable[[int, int], None] | None = None) -> Verification:
@@ -25,7 +25,7 @@ def repair(output: str | Path, *, on_progress: Callable[[int, int], None] | None
     Raises:
         InputError: there is no run at this output, or another process is writing to it.
     """
-    folder = RunFolder(output)
+    folder = RunFolder(result_in(output))
     recorded = folder.read()
     grid = recorded["grid"]
     total = prod(-(-n // c) for n, c in zip(grid["shape"], grid["chunk"], strict=True))
@@ -40,19 +40,19 @@ def repair(output: str | Path, *, on_progress: Callable[[int, int], None] | None
     return found
 
 
-def take_back(folder: RunFolder, array: str, ledger: Ledger, found: Verification) -> None:
+def take_back(folder: RunFolder, array: str | None, ledger: Ledger, found: Verification) -> None:
     """Make chunks pending whose stored objects are missing or damaged, and remove the damaged objects.
 
     Args:
         folder: the run; the caller holds its lease.
-        array: path of the run's array in the result.
+        array: path of the run's array in the result; None of a run that stores none.
         ledger: the run's, open for writing.
         found: what verification found.
     """
     reopen(folder)
     ledger.requeue(found.chunks, "stored bytes are damaged")
     ledger.sync()
-    place = folder.output.at(array)
+    place = folder.stored(array)
     for key in set(found.damaged) - {METADATA}:
         place.delete(key)
 
@@ -60,5 +60,6 @@ def take_back(folder: RunFolder, array: str, ledger: Ledger, found: Verification
 def reopen(folder: RunFolder) -> None:
     """Mark a result as unfinished, then take the seal away: before chunks are computed (again)."""
     run = folder.place.url.rpartition("/")[2]
-    set_attributes(folder.output, {KEY: {"state": "incomplete", "run": run}}, without=["ome"])
+    if folder.output.stats([GROUP])[0] is not None:
+        set_attributes(folder.output, {KEY: {"state": "incomplete", "run": run}}, without=["ome"])
     folder.unseal()

@@ -1,4 +1,9 @@
-"""How much overlapping tiles disagree: numbers of each chunk that add, and what they say of a run."""
+"""Seams of a run: how much overlapping tiles disagree, counted by chunk, and what was measured at its borders.
+
+Two things with one name, for a user asks one question. Where tiles overlap, each chunk counts how far they contradict
+each other: numbers that add. What remains in the stored result, at borders of chunks and tiles, is measured when it is
+verified (:mod:`pipeline.evaluation.seams`), and kept in the seal.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +22,27 @@ LARGEST = "largest_spread"
 CHANGED = "changed"
 """Voxels of a chunk to which tiles give different classes."""
 
+SEAMS = "seams.npz"
+"""Name of the map of seams in a run's folder."""
 
-def seams(statistics: Mapping[str, tuple[float, float]]) -> dict[str, Any] | None:
+
+def seams(statistics: Mapping[str, tuple[float, float]], seal: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what is known of a run's seams; None where nothing is.
+
+    Args:
+        statistics: sum and largest value over all chunks, by key.
+        seal: of the run; None while it is not sealed.
+
+    Returns:
+        What :func:`overlaps` gives, where tiles overlap; and what was measured at borders, once the run is sealed:
+        ``flagged``, ``contrasts`` ... (see docs/seams.md).
+    """
+    measured = (seal or {}).get("seams")
+    found = {**(overlaps(statistics) or {}), **(measured or {})}
+    return found or None
+
+
+def overlaps(statistics: Mapping[str, tuple[float, float]]) -> dict[str, Any] | None:
     """Return what overlapping tiles say of each other over a whole run; None where tiles do not overlap.
 
     Args:

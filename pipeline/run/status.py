@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.geometry import Grid
-from pipeline.run.folder import RunFolder
+from pipeline.run.folder import RunFolder, result_in
 from pipeline.run.ledger import Ledger
 from pipeline.run.records import DONE, SKIPPED, STATES
 from pipeline.run.seams import seams
@@ -25,18 +25,19 @@ def status(output: str | Path) -> dict[str, Any]:
 
     Keys: ``state`` (``incomplete``, ``partial`` or ``sealed``), ``total``, ``done``, ``failed``, ``skipped``,
     ``pending``, ``failures`` (chunk, its position on the grid, attempts, kind, error), ``seconds`` a phase summed over
-    workers, ``seams`` (how overlapping tiles disagree, see :func:`pipeline.run.seams.seams`; None where tiles are
-    exact), ``skipped_reasons`` (chunks for each reason), ``skipped_share`` of all chunks, ``mask`` (what it says of
-    itself; None where none is used), ``voxels`` done, ``peak_memory`` of a worker and
+    workers, ``seams`` (at borders of chunks and tiles, once the run is sealed, and of overlapping tiles; see
+    :func:`pipeline.run.seams.seams`), ``skipped_reasons`` (chunks for each reason), ``skipped_share`` of all chunks,
+    ``mask`` (what it says of itself; None where none is used), ``voxels`` done, ``peak_memory`` of a worker and
     ``predicted_memory`` in bytes, ``fingerprint``.
 
     Raises:
         InputError: there is no run at this output.
     """
-    folder = RunFolder(output)
+    folder = RunFolder(result_in(output))
     recorded = folder.read()
     grid = Grid(tuple(recorded["grid"]["shape"]), tuple(recorded["grid"]["chunk"]))
     ledger = Ledger(folder.journal, len(grid))
+    seal = folder.read_seal()
     failures = [
         {
             "chunk": chunk,
@@ -53,7 +54,7 @@ def status(output: str | Path) -> dict[str, Any]:
         "state": folder.state,
         "fingerprint": recorded["fingerprint"],
         **ledger.summary(),
-        "seams": seams(ledger.statistics()),
+        "seams": seams(ledger.statistics(), seal),
         "skipped_reasons": ledger.skipped(),
         "skipped_share": round(ledger.counts()[SKIPPED] / ledger.total, 4),
         "mask": read_facts(folder.place.at(MASK)),
@@ -62,7 +63,7 @@ def status(output: str | Path) -> dict[str, Any]:
         "damaged_lines": ledger.damaged_lines,
         "grid": recorded["grid"],
         "failures": failures,
-        "seal": folder.read_seal(),
+        "seal": seal,
     }
 
 

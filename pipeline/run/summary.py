@@ -34,6 +34,7 @@ class RunSummary(BaseModel):
         chunks: how many there are (``total``), and how many are in each state.
         voxels: of the chunks that are done.
         seconds: a phase, summed over workers.
+        seams: what is known of them, see :func:`pipeline.run.seams.seams`; None where nothing is.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +54,7 @@ class RunSummary(BaseModel):
     chunks: dict[str, int]
     voxels: int = Field(ge=0)
     seconds: dict[str, float]
+    seams: dict[str, Any] | None = None
 
     @property
     def elapsed(self) -> float | None:
@@ -92,6 +94,7 @@ def summarise(folder: RunFolder) -> RunSummary:
             chunks={name: found[name] for name in COUNTS},
             voxels=found["voxels"],
             seconds=found["seconds"],
+            seams=found["seams"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.core.buffer.cpu import Buffer
 from zarr.storage import MemoryStore, StorePath
 
 from pipeline.errors import StoreError
 from pipeline.geometry import Box, Grid
-from pipeline.run.folder import RunFolder
+from pipeline.run.folder import RunFolder, result_in
 from pipeline.run.journal import replay
 from pipeline.run.ledger import Ledger
+from pipeline.run.objects import object_key
 from pipeline.run.parts import Part, survey
 from pipeline.run.records import DONE, Record
 from pipeline.store import PARTIAL, Place
@@ -27,6 +29,8 @@ from pipeline.volume import digest_bytes
 
 METADATA = "zarr.json"
 """Key of an array's metadata."""
+
+Voxels = npt.NDArray[Any]
 
 Checked = tuple[list[str], list[str]]
 """Keys of a chunk that are missing, and those that are damaged."""
@@ -97,6 +101,7 @@ def verify(
     decode: bool = True,
     threads: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
+    on_voxels: Callable[[int, Voxels], None] | None = None,
 ) -> Verification:
     """Compare what is stored in the run's array with what the ledger claims.
 
@@ -105,24 +110,29 @@ def verify(
         decode: decode every stored chunk too, not only compare its bytes.
         threads: chunks that are compared at once.
         on_progress: called with the number of chunks compared and their total.
+        on_voxels: called with the number of each chunk that decodes and its voxels, as they are stored; from
+            ``threads`` threads, in any order.
 
     Raises:
         InputError: there is no run at this output.
     """
-    folder = RunFolder(output)
+    folder = RunFolder(result_in(output))
     recorded = folder.read()
     grid = Grid(tuple(recorded["grid"]["shape"]), tuple(recorded["grid"]["chunk"]))
     ledger = Ledger(folder.journal, len(grid))
-    place = folder.output.at(recorded["array"])
+    place = folder.stored(recorded["array"])
+    objects = recorded["array"] is None
     seal = folder.read_seal()
-    array = _open(place)
+    array = None if objects else _open(place)
     whole = array is not None and _is_sealed(place, seal)
     missing: list[str] = []
     damaged: list[str] = []
     claimed: set[str] = set()
     chunks: set[int] = set()
     decoded = array if decode and whole else None
-    checks = _in_threads(lambda record: _check(place, record, decoded, grid), last_done(folder, ledger), threads)
+    checks = _in_threads(
+        lambda record: _check(place, record, decoded, grid, on_voxels), last_done(folder, ledger), threads
+    )
     for n, (record, (gone, bad)) in enumerate(checks, start=1):
         claimed.update(stored.key for stored in record.done.stored)
         missing.extend(gone)
@@ -134,8 +144,8 @@ def verify(
     present = {entry.key for entry in place.entries()}
     others = present - claimed - {METADATA}
     leftovers = {key for key in others if key.endswith(PARTIAL)}
-    unclaimed = _keys_of_lacking(ledger, grid, array) if array is not None else set()
-    if METADATA not in present and (present or claimed):
+    unclaimed = _keys_of_lacking(ledger, grid, array) if objects or array is not None else set()
+    if METADATA not in present and (present or claimed) and not objects:
         missing.append(METADATA)
     elif METADATA in present and not whole:
         damaged.append(METADATA)
@@ -152,9 +162,15 @@ def verify(
     )
 
 
-def claims_hold(folder: RunFolder, array_path: str, ledger: Ledger) -> list[int]:
-    """Return the done chunks whose stored objects are not there in the recorded size: a quick look on resume."""
-    place = folder.output.at(array_path)
+def claims_hold(folder: RunFolder, array: str | None, ledger: Ledger) -> list[int]:
+    """Return the done chunks whose stored objects are not there in the recorded size: a quick look on resume.
+
+    Args:
+        folder: the run.
+        array: path of its array in the result; None of a run that stores none, see :meth:`RunFolder.stored`.
+        ledger: the run's.
+    """
+    place = folder.stored(array)
     lost: list[int] = []
     records = last_done(folder, ledger)
     while some := list(islice(records, LOOKED_AT)):
@@ -211,8 +227,14 @@ def _is_sealed(place: Place, seal: Mapping[str, Any] | None) -> bool:
     return sealed in (None, digest_bytes(place.get(METADATA)))
 
 
-def _check(place: Place, record: Record, array: zarr.Array[Any] | None, grid: Grid) -> Checked:
-    """Return the keys of a chunk that are missing and those that are damaged."""
+def _check(
+    place: Place,
+    record: Record,
+    array: zarr.Array[Any] | None,
+    grid: Grid,
+    on_voxels: Callable[[int, Voxels], None] | None,
+) -> Checked:
+    """Return the keys of a chunk that are missing and those that are damaged; tell of the voxels of a whole one."""
     missing, damaged = [], []
     found: dict[str, bytes] = {}
     for stored in record.done.stored:
@@ -223,24 +245,33 @@ def _check(place: Place, record: Record, array: zarr.Array[Any] | None, grid: Gr
             continue
         if len(data) != stored.size or digest_bytes(data) != stored.digest:
             damaged.append(stored.key)
-    if array is not None and not missing and not damaged and not _decodes(array, found, grid.core(record.chunk)):
+    if array is None or missing or damaged:
+        return missing, damaged
+    voxels = _decoded(array, found, grid.core(record.chunk))
+    if voxels is None:
         damaged.extend(stored.key for stored in record.done.stored)
+    elif on_voxels:
+        on_voxels(record.chunk, voxels)
     return missing, damaged
 
 
-def _decodes(array: zarr.Array[Any], stored: Mapping[str, bytes], core: Box) -> bool:
-    """Whether a chunk's bytes decode: those in hand, not read again, so that a store that fails is not damage."""
+def _decoded(array: zarr.Array[Any], stored: Mapping[str, bytes], core: Box) -> Voxels | None:
+    """Return a chunk's voxels; None where its bytes do not decode.
+
+    They are those in hand, not read again, so that a store that fails is not damage.
+    """
     held = MemoryStore({key: Buffer.from_bytes(data) for key, data in stored.items()})
     lead = (slice(None),) * (array.ndim - len(core.shape))
     try:
-        zarr.Array[Any](zarr.AsyncArray(array.metadata, StorePath(held)))[(*lead, *core.slices)]
+        return np.asarray(zarr.Array[Any](zarr.AsyncArray(array.metadata, StorePath(held)))[(*lead, *core.slices)])
     except Exception:  # whatever a codec makes of damaged bytes
-        return False
-    return True
+        return None
 
 
-def _keys_of_lacking(ledger: Ledger, grid: Grid, array: zarr.Array[Any]) -> set[str]:
+def _keys_of_lacking(ledger: Ledger, grid: Grid, array: zarr.Array[Any] | None) -> set[str]:
     """Return the keys of chunks that are not done: a worker may have written them without a word."""
+    if array is None:
+        return {object_key(grid, int(chunk)) for chunk in ledger.lacking()}
     shard = (array.shards or array.chunks)[array.ndim - len(grid.shape) :]
     lead = (0,) * (array.ndim - len(grid.shape))
     stored = Grid(grid.shape, tuple(shard))

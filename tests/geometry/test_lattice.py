@@ -72,3 +72,16 @@ def test_weights_are_symmetric_and_never_zero(weighting):
         assert (weights == 1).all()
     else:
         assert weights[8, 6] == weights.max() > 100 * weights.min()
+
+
+@given(axes, places)
+def test_borders_are_where_a_voxel_lies_under_other_tiles_than_its_neighbour(axis, place):
+    layout = build([axis])
+    start, length = place
+    core = Box((start,), (start + length,))
+    under = [
+        frozenset(tile.start for tile in layout.tile_cores(Box((voxel,), (voxel + 1,))))
+        for voxel in range(start, start + length)
+    ]
+    changes = [start + k for k in range(1, length) if under[k] != under[k - 1]]
+    assert layout.borders(core) == (tuple(changes),)

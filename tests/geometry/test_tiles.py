@@ -70,3 +70,18 @@ def test_last_tile_moves_back_where_there_is_room():
     assert [t.core.start for t in layout.tiles(Box((0,), (20,)))] == [(0,), (8,), (12,)]
     assert [t.core.start for t in layout.tiles(Box((16,), (20,)))] == [(16,)]
     assert layout.read_box(Box((16,), (20,))) == Box((16,), (24,))
+
+
+@given(
+    st.lists(st.tuples(reaches, st.integers(1, 4), st.integers(0, 90), st.integers(1, 70)), min_size=1, max_size=2)
+)
+def test_borders_are_where_neighbours_are_of_different_tiles(axes):
+    layout = TileLayout(tuple(r for r, *_ in axes), tuple(r.stride * k for r, k, *_ in axes))
+    core = Box(tuple(a for *_, a, _ in axes), tuple(a + n for *_, a, n in axes))
+    owner = np.full(core.shape, -1)
+    for number, tile in enumerate(layout.tiles(core)):
+        owner[tile.core.intersect(core).relative_to(core.start).slices] = number  # as tiles are pasted
+    for axis, start in enumerate(core.start):
+        others = tuple(other for other in range(core.ndim) if other != axis)
+        changes = np.flatnonzero((np.diff(owner, axis=axis) != 0).any(axis=others))
+        assert layout.borders(core)[axis] == tuple(start + 1 + int(k) for k in changes)

@@ -19,7 +19,7 @@ from pipeline.reporting import album
 from pipeline.reporting.measured import check_metrics
 
 EVIL = "<img src=x onerror=alert(1)>"
-VOID = {"meta", "input", "img", "br", "hr", "link"}
+VOID = {"meta", "input", "img", "br", "hr", "link", "source"}
 
 
 class Page(HTMLParser):

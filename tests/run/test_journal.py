@@ -249,6 +249,8 @@ def test_an_append_whose_group_cannot_be_stored_raises_and_is_stored_later(monke
         journal.append([record(chunk) for chunk in range(GROUP_RECORDS)])
     with pytest.raises(StoreError):
         journal.close()
+    journal._thread.join(10)
+    assert not journal._thread.is_alive(), "who has given up writes no more"
     place.down = False
     journal.close()
     assert [one.chunk for one in replay(place)] == list(range(GROUP_RECORDS))

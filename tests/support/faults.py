@@ -69,12 +69,11 @@ class Faults:
 
     def step(self, name: str, do: Callable[[], Any]) -> Any:
         """Carry an operation out, or fail."""
-        aside = threading.current_thread().name in BACKGROUND
+        if threading.current_thread().name in BACKGROUND:
+            return None if self.dead else do()
         with self._lock:
-            if self.dead and not aside:
+            if self.dead:
                 raise Crash
-            if aside:
-                return None if self.dead else do()
             self.names.append(name)
             strikes = len(self.names) == self._nth
             self.struck |= strikes
