@@ -132,7 +132,7 @@ def _compared(plan: EvaluationPlan, total: Totals) -> dict[str, Any]:
     """Return what was compared."""
     job, pair = plan.job, plan.pair
     made_by = segmentation_of(job.prediction)
-    whole = pair.box == pair.prediction.box
+    whole = job.region is None and pair.box == pair.prediction.box
     return {
         "prediction": job.prediction,
         "target": job.target,
