@@ -22,6 +22,7 @@ from pipeline.evaluation.statistics import ConfusionStatistics
 from pipeline.run.folder import MAPS, RunFolder
 from pipeline.run.journal import replay
 from pipeline.run.records import DONE
+from pipeline.store import PARTIAL, LocalPlace
 
 NAMES = ("background", "cell", "wall")
 SHAPE = (26, 35)
@@ -41,9 +42,8 @@ def kept(out):
     maps = zarr.open_group(str(out / MAPS), mode="r")
     arrays = {name: array[...].tobytes() for name, array in maps.arrays() if name != "seconds"}
     files = {name: (out / name).read_bytes() for name in ("metrics.json", "statistics.parquet")}
-    chunks = {
-        p.relative_to(out): p.read_bytes() for p in (out / f"{MAPS}.run" / "chunks").rglob("*") if p.is_file()
-    }
+    place = LocalPlace(out / f"{MAPS}.run" / "chunks")
+    chunks = {e.key: place.get(e.key) for e in place.entries() if not e.key.endswith(PARTIAL)}
     return arrays, files, chunks
 
 
@@ -176,7 +176,7 @@ def test_another_job_in_the_folder_is_refused_by_what_differs(pair, options, dif
 def test_another_target_in_the_folder_is_refused(pair):
     pipeline.evaluate(job(pair, out=str(pair / "m")))
     save(pair / "other.zarr", class_maps(SHAPE)[1], "yx", chunks=5)
-    with pytest.raises(RunMismatchError, match=r"target\.path: the run has .*t\.zarr"):
+    with pytest.raises(RunMismatchError, match=r"target\.path: the run has"):
         pipeline.evaluate(job(pair, out=str(pair / "m"), target=str(pair / "other.zarr")))
 
 
