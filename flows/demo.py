@@ -137,7 +137,7 @@ def demo_flow(demo: Demo) -> dict[str, Any]:
     segment_flow(demo.segmentation())
     target = str(demo.canvases[0].target)
     job = EvaluateJob(prediction=str(demo.prediction), target=target, out=str(demo.folder), threads=demo.cores)
-    metrics = evaluate_flow(job)
+    metrics = evaluate_flow(job, stale=True)
     report_flow(
         str(demo.prediction),
         out=str(demo.folder / "report.html"),

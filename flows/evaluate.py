@@ -18,17 +18,18 @@ from pipeline.jobs.listener import Listener
 
 @flow(name="evaluate", flow_run_name=run_name, persist_result=False, result_serializer="json")
 @redacted
-def evaluate_flow(job: EvaluateJob) -> dict[str, Any]:
+def evaluate_flow(job: EvaluateJob, stale: bool = False) -> dict[str, Any]:
     """Measure a prediction against a target. Run it again, or retry it, to go on.
 
     Args:
         job: prediction and target are needed; the settings are those of overtile evaluate.
+        stale: measure chunks again whose voxels changed since; otherwise a run whose volumes changed is refused.
 
     Returns:
         What ``overtile evaluate --json`` prints.
     """
     with FlowListener("evaluate", job.prediction) as listener:
-        found = evaluate(job, listener)
+        found = evaluate(job, listener, stale)
         title = f"{job.prediction} against {job.target}: {found['voxels']:,} voxels, {found['ignored']:,} ignored"
         show_table("evaluate-metrics", class_rows(found), title)
     return found
@@ -36,6 +37,6 @@ def evaluate_flow(job: EvaluateJob) -> dict[str, Any]:
 
 @task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
 @redacted
-def evaluate(job: EvaluateJob, listener: Listener) -> dict[str, Any]:
+def evaluate(job: EvaluateJob, listener: Listener, stale: bool) -> dict[str, Any]:
     """Compare what the run lacks, chunk by chunk, and add up."""
-    return pipeline.evaluate(job, listener=listener)
+    return pipeline.evaluate(job, stale=stale, listener=listener)

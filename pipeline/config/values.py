@@ -73,7 +73,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names, json_schema_input_typ
 Bytes = Annotated[int, Field(ge=1), BeforeValidator(_bytes, json_schema_input_type=str | Positive)]
 Size = Annotated[tuple[float, ...], BeforeValidator(_voxels, json_schema_input_type=str | tuple[float, ...])]
 
-ACRONYMS = ("ca", "crs", "tls", "tta")
+ACRONYMS = ("ca", "crs", "iou", "isbi", "tls", "tta")
 """Words of fields' names that forms write in capitals."""
 
 NO_CREDENTIALS = r"^(?![\s\S]*://[^/\s]*@)"

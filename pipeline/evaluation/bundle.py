@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import DamageError
+from pipeline.errors import DamageError, InputError
 from pipeline.evaluation.measures import Measure
 from pipeline.evaluation.reading import Holes
 
@@ -49,5 +49,5 @@ def unpack(data: bytes, measures: Sequence[Measure], *, where: str) -> tuple[dic
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']!r} is not {FORMAT}")
         return {each.name: each.read(document[each.name]) for each in measures}, document[_HOLES]
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+    except (InputError, OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise DamageError(f"{where}: no statistics of a chunk ({type(error).__name__}: {error})") from error

@@ -129,15 +129,18 @@ class Areas:
     name = "groups"
 
     def of(self, window: Window) -> Keyed[ConfusionStatistics]:  # noqa: D102
-        areas = window.areas_known
-        parts: dict[int, ConfusionStatistics] = {}
-        for number in np.unique(areas).tolist():
-            if number:
-                inside = areas == number
-                sides = (window.select(ids)[inside] for ids in (window.prediction, window.target))
-                parts[number] = self.confusion.of(_flat(*sides))
-            if len(parts) > MOST_AREAS:
-                raise ChunkError(_too_many())
+        areas = window.areas_known.reshape(-1)
+        sides = [window.select(ids).reshape(-1) for ids in (window.prediction, window.target)]
+        order = np.argsort(areas, kind="stable")
+        numbers, starts = np.unique(areas[order], return_index=True)
+        ends = np.append(starts[1:], areas.size)[: starts.size]
+        if len(numbers) > MOST_AREAS:
+            raise ChunkError(_too_many())
+        parts = {
+            int(number): self.confusion.of(_flat(*(side[order[a:b]] for side in sides)))
+            for number, a, b in zip(numbers, starts, ends, strict=True)
+            if number
+        }
         return Keyed(parts)
 
     def zero(self) -> Keyed[ConfusionStatistics]:  # noqa: D102

@@ -34,7 +34,7 @@ MOST_RESAMPLED = 64
 """Classes up to which intervals are worked out: their tables of all resampled units are held in memory."""
 
 
-def evaluate(job: EvaluateJob, *, listener: Listener | None = None) -> dict[str, Any]:
+def evaluate(job: EvaluateJob, *, stale: bool = False, listener: Listener | None = None) -> dict[str, Any]:
     """Measure a prediction against a target, chunk by chunk; running it again resumes.
 
     The classes are those that the job names; else those of the prediction's metadata or of its run, else of the
@@ -42,6 +42,7 @@ def evaluate(job: EvaluateJob, *, listener: Listener | None = None) -> dict[str,
 
     Args:
         job: the settings.
+        stale: measure chunks again whose voxels changed since they were measured; otherwise such a run is refused.
         listener: who is told what is done.
 
     Returns:
@@ -60,7 +61,7 @@ def evaluate(job: EvaluateJob, *, listener: Listener | None = None) -> dict[str,
             another evaluation's.
         FailedChunksError: some chunks failed, on workers.
     """
-    return _evaluate(job, listener or Silent())
+    return _evaluate(job, listener or Silent(), stale=stale)
 
 
 def gone_on(named: str | Path, listener: Listener, *, chunks: Sequence[str] | None, stale: bool) -> dict[str, Any]:

@@ -249,3 +249,34 @@ def test_too_many_areas_are_objects(pair, monkeypatch):
     save(pair / "areas.zarr", np.arange(26 * 35, dtype="u4").reshape(SHAPE))
     with pytest.raises(InputError, match="there are more than 3 areas; are these ids of objects"):
         pipeline.evaluate(job(pair, groups=str(pair / "areas.zarr")))
+
+
+def test_stacks_lie_over_each_other_along_y_and_x_alone(tmp_path):
+    prediction, target = class_maps((4, 20, 24))
+    place(tmp_path / "p.zarr", prediction[:, 4:, 6:], corner=(4, 6))
+    place(tmp_path / "t.zarr", target)
+    found = pipeline.evaluate(job(tmp_path))
+    assert found["offset"] == [0, 4, 6]
+    expected = ConfusionStatistics.of(prediction[:, 4:, 6:], target[:, 4:, 6:], classes=3)
+    assert found["confusion"] == expected.counts.tolist()
+    place(tmp_path / "deep.zarr", np.repeat(target, 2, axis=0))
+    with pytest.raises(InputError, match=r"4 z x 16 y x 18 x, target .* 8 z"):
+        pipeline.evaluate(job(tmp_path, target=str(tmp_path / "deep.zarr")))
+
+
+def test_voxels_without_extent_are_refused(tmp_path):
+    prediction, target = class_maps(SHAPE)
+    for name, values in (("p", prediction), ("t", target)):
+        save_ids(tmp_path / f"{name}.zarr", values)
+        geo = Georeference(UTM, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), None)
+        zarr.open_group(str(tmp_path / f"{name}.zarr"), mode="r+").attrs.update(
+            georeference_attributes(geo, shape=SHAPE)
+        )
+    with pytest.raises(InputError, match="of voxels without extent; mend it"):
+        pipeline.evaluate(job(tmp_path))
+
+
+def test_a_mask_that_leaves_nothing_is_refused(pair):
+    save(pair / "mask.zarr", np.zeros(SHAPE, "u1"))
+    with pytest.raises(InputError, match=r"--within .*mask.zarr: holds no voxel of what is compared"):
+        pipeline.evaluate(job(pair, within=str(pair / "mask.zarr")))

@@ -65,6 +65,9 @@ def test_the_whole_document():
         "mean_precision": 0.75,
         "mean_recall": 0.875,
         "mean_specificity": 0.875,
+        "frequency_weighted_iou": pytest.approx((8 * 0.75 + 2 * 0.5) / 10),
+        "kappa": pytest.approx((10 * 8 - 56) / (100 - 56)),
+        "mcc": pytest.approx((10 * 8 - 56) / ((100 - 52) * (100 - 68)) ** 0.5),
         "absent": ["mitosis"],
         "classes": {
             "background": {
