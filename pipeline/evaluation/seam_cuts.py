@@ -117,8 +117,8 @@ class Cut:
         """Return the strips that are foreground from a voxel to another one, ``(rows, strips)``."""
         if self._inside is None:
             return np.ones((len(self._strips.rows), len(self._strips.lines)), np.bool_)
-        found: Bits = self._strips.of(self._inside[:, first:stop]).all(axis=(0, 1, 4))
-        return found
+        found = self._strips.of(self._inside[:, first:stop])
+        return np.asarray(found.all(axis=(0, 1, 4)))
 
 
 def room(distance: int, step: int) -> int:

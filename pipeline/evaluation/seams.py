@@ -76,7 +76,8 @@ def compare(border: Gaps, nearby: Sequence[Gaps], valid: Bits) -> Compared:
     others = np.stack(nearby)
     counts = (border > 0) | (others > 0).any(axis=0)
     said = (np.sign(border - others).mean(axis=0), counts.astype(np.float64), border, others.mean(axis=0))
-    return Compared(*(np.where(valid, each, 0.0) for each in said), int(valid.sum()))
+    sign, counted, at, beside = (np.where(valid, each, 0.0) for each in said)
+    return Compared(sign, counted, at, beside, int(valid.sum()))
 
 
 class Cells:

@@ -54,7 +54,7 @@ def test_seams_refuses_with_exit_code_2(tmp_path, monkeypatch, capsys):
 
 def test_nothing_to_compare_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    zarr.save_array("p.zarr", np.zeros((64, 64), "f4"))
+    zarr.save_array("p.zarr", np.ones((64, 64), "f4"))
     assert run(["seams", "p.zarr", "--axes", "yx", "--chunk", "8,64"]) == 0
     text = capsys.readouterr().out
     assert "chunk borders along y: no room beside these borders" in text

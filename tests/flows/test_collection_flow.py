@@ -74,7 +74,7 @@ def test_only_work_on_a_gpu_waits_for_one(monkeypatch, device, gpus, held):
 @pytest.mark.parametrize(
     ("found", "error", "name"),
     [
-        ({"state": "sealed", "total": 4, "done": 4, "failed": 0}, None, "sealed"),
+        ({"state": "sealed", "total": 4, "done": 4, "failed": 0, "seams": {"flagged": True}}, None, "sealed"),
         ({"state": "partial", "total": 4, "failed": 1}, FailedChunksError("1 of 4"), "partial"),
         ({"state": "incomplete", "total": 4, "failed": 2}, FailedChunksError("2 of 4"), "failed"),
         ({"state": "sealed", "total": 4}, RunBusyError("another process"), "failed"),
@@ -93,4 +93,5 @@ def test_an_event_says_what_became_of_a_run(monkeypatch, tmp_path, found, error,
     assert first["payload"]["rerun"] == f"overtile rerun {tmp_path}/out.zarr"
     assert first["payload"].get("failed") == found.get("failed")
     assert (first["payload"]["error"] is None) is (error is None)
+    assert first["payload"]["seams"] is ("seams" in found)
     assert CANARY not in str(emitted)

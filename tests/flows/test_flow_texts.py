@@ -4,7 +4,7 @@ import pytest
 
 from flows.failures import failure_rows, rerun_text
 from flows.session import MOST_REGIONS, region_count
-from flows.texts import class_rows, facts, fold_rows
+from flows.texts import class_rows, facts, fold_rows, seam_rows
 from flows.trained import plan_rows
 
 
@@ -98,3 +98,8 @@ def test_plan_rows_show_values_as_people_read_them():
         {"name": "loss", "value": {"kind": "dice", "squared": False, "smooth": 1e-5}, "reason": "rare"},
     ]
     assert [row["value"] for row in plan_rows(choices)] == ["256,128", "kind dice, smooth 1e-05"]
+
+
+def test_seam_rows_are_the_contrasts_that_show_one():
+    first = {"borders": "tile", "axis": "y", "scale": "fine", "strips": 96, "share": 0.8, "ratio": 1.9, "p": 1e-9}
+    assert seam_rows({"flagged_by": [first | {"cells": 40, "z": 5.2}]}) == [first]

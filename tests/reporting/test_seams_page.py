@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from pages import Page
 from runs import make_run
 from scipy.ndimage import gaussian_filter
-from test_report import Page
 
 import pipeline
 from pipeline.evaluation.seam_survey import SeamSurvey

@@ -50,3 +50,10 @@ def test_a_record_that_lacks_something_is_refused(tmp_path, change, error, messa
 def test_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="there is no run here"):
         summarise(RunFolder(tmp_path / "out.zarr"))
+
+
+def test_seams_that_were_measured_are_kept(tmp_path):
+    folder = RunFolder(make_run(tmp_path, np.zeros((64, 64), "u1")))
+    assert summarise(folder).seams is None
+    folder.seal(folder.read_seal() | {"seams": {"flagged": True}})
+    assert summarise(folder).seams == {"flagged": True}

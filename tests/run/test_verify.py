@@ -87,6 +87,16 @@ def test_progress_is_told_and_the_findings_are_json(run):
     assert found["counts"] == {"missing": 0, "damaged": 0, "foreign": 0, "leftovers": 0}
 
 
+def test_the_voxels_of_each_whole_chunk_are_told(run):
+    run.shard(4).unlink()
+    flip(run.shard(7), 9)
+    seen = {}
+    verify(run.output, on_voxels=seen.__setitem__)
+    array = zarr.open_array(run.array, mode="r")
+    assert sorted(seen) == [chunk for chunk in range(CHUNKS) if chunk not in (4, 7)]
+    assert all((voxels == array[run.grid.core(chunk).slices]).all() for chunk, voxels in seen.items())
+
+
 def test_a_deleted_shard_is_missing(run):
     run.shard(4).unlink()
     run.shard(7).unlink()
