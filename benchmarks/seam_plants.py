@@ -64,6 +64,7 @@ def carry_out(job: SegmentJob, plant: Plant = EXACT) -> dict[str, Any]:
         made = off_the_stride(made, plant.phase)
     run = Segmentation(made, Silent())
     with run.opened():
+        run.make_mask()
         processor = PlantedProcessor(run.work(), plant)
         Inline(processor, run.ledger, at_once=2).process()
         run.check_complete()

@@ -129,6 +129,18 @@ def test_chunks_that_are_computed_again_are_measured_again(job):
     assert mended["seams"]["flagged"] is False
 
 
+def test_the_edges_of_a_mask_are_no_seams(job, tmp_path):
+    mask = np.arange(SIDE) % 128 >= 64
+    np.save(tmp_path / "mask.npy", np.broadcast_to(mask[:, None], (SIDE, SIDE)).astype(np.uint8))
+    asked = job(kind="probabilities", mask=str(tmp_path / "mask.npy"))
+    found = carry_out(asked)["seams"]
+    assert found["flagged"] is False
+    assert {each["axis"] for each in found["contrasts"]} == {"x"}
+    assert {each["axis"] for each in found["unmeasured"]} == {"y"}
+    blind = SeamsJob(volume=asked.output, chunk=(128, 128), kind="probabilities", stride=(4, 4))
+    assert pipeline.seams(blind)["flagged"] is True
+
+
 def test_a_volume_of_other_software_is_measured_as_the_user_says(job, tmp_path):
     asked = job()
     carry_out(asked, Plant("by chunk", own=True))
