@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
@@ -29,7 +30,9 @@ def check_loggers(names: Sequence[str]) -> None:
             )
 
 
-def make_loggers(names: Sequence[str], folder: Path, *, name: str, step: int) -> list[Logger]:
+def make_loggers(
+    names: Sequence[str], folder: Path, *, name: str, step: int, settings: Mapping[str, Any]
+) -> list[Logger]:
     """Return loggers.
 
     Files lie under ``folder``: ``csv/step-00000000/metrics.csv`` and ``tensorboard/step-00000000/``, one folder for
@@ -41,6 +44,7 @@ def make_loggers(names: Sequence[str], folder: Path, *, name: str, step: int) ->
         folder: of the logs.
         name: what is trained.
         step: steps that are done already.
+        settings: what the training is done with, logged once.
     """
     version = f"step-{step:08d}"
     made: list[Logger] = []
@@ -54,4 +58,6 @@ def make_loggers(names: Sequence[str], folder: Path, *, name: str, step: int) ->
                 made.append(MLFlowLogger(experiment_name="overtile", run_name=name))
             case "wandb":
                 made.append(WandbLogger(name=name, save_dir=folder, project="overtile"))
+    for logger in made:
+        logger.log_hyperparams(dict(settings))
     return made

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.config import TrainJob
 from pipeline.errors import InputError
@@ -47,6 +48,8 @@ def test_each_life_of_a_training_has_its_logs(job, tmp_path):
         lives = sorted(path.name for path in (logs / kind).iterdir())
         assert lives == ["step-00000000", "step-00000010"]
         assert all(any(life.iterdir()) for life in (logs / kind).iterdir())
+    settings = yaml.safe_load((logs / "csv" / "step-00000010" / "hparams.yaml").read_text())
+    assert (settings["batch"], settings["classes"]) == (1, ["even", "odd"])
     with (logs / "csv" / "step-00000010" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     last = next(row for row in rows if row["mean_iou"])

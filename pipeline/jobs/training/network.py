@@ -131,7 +131,13 @@ def _fit(prepared: Prepared, lesson: Lesson, learner: Learner, folder: TrainingF
         loss=loss,
         course=_course(plan, prepared.device),
         observer=observer if ranks.is_first else Onlooker(),
-        loggers=make_loggers(names, folder.path / "logs", name=prepared.output.stem, step=done),
+        loggers=make_loggers(
+            names,
+            folder.path / "logs",
+            name=prepared.output.stem,
+            step=done,
+            settings=plan.job.model_dump(mode="json"),
+        ),
         ranks=ranks,
     )
 
