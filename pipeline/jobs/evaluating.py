@@ -124,9 +124,11 @@ class Evaluating:
         """
         self._listener.phase("evaluate", self.total, "chunks")
         self._tell()
+        if not len(self.ledger.lacking()):
+            return
         if self.plan.job.on_workers:
             self._on_workers()
-        elif len(self.ledger.lacking()):
+        else:
             runner = Inline(
                 self.work().open(1),
                 self.ledger,
@@ -216,9 +218,9 @@ class Evaluating:
         self._check_complete()
 
     def _check_complete(self) -> None:
-        if self.ledger.is_complete():
-            return
         failures = self.ledger.failures
+        if not failures:
+            return
         chunk, record = min(failures.items())
         raise FailedChunksError(
             f"{self.out}: {len(failures)} of {self.total} chunks failed, so there are no metrics. First: chunk"

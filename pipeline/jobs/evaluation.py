@@ -27,7 +27,7 @@ from pipeline.run.folder import MAPS, SEALED, RunFolder, result_in
 from pipeline.run.status import status
 from pipeline.run.summary import summarise
 from pipeline.run.tls import check_cluster
-from pipeline.store import parse_address, put_file
+from pipeline.store import absolute, parse_address, put_file
 from pipeline.volume.state import GROUP, KEY
 
 MOST_RESAMPLED = 64
@@ -94,6 +94,10 @@ def _evaluate(
         run = Evaluating(plan, out, listener)
         again = [chunk_number(plan.grid, text) for text in chunks]
         with run.opened(again=again, stale=stale) as found:
+            if found.lost:
+                listener.note(f"the statistics of {found.lost} finished chunks are gone; they are measured again")
+            if found.stale:
+                listener.note(f"{found.stale} finished chunks changed since; they are measured again")
             if found.sealed and _is_whole(out):
                 listener.note(f"{job.out} is complete already: nothing to do")
                 return dict(json.loads((out / METRICS).read_text()))
@@ -135,8 +139,8 @@ def _compared(plan: EvaluationPlan, total: Totals) -> dict[str, Any]:
     made_by = segmentation_of(job.prediction)
     whole = job.region is None and pair.box == pair.prediction.box
     return {
-        "prediction": job.prediction,
-        "target": job.target,
+        "prediction": absolute(job.prediction),
+        "target": absolute(job.target),
         "region": None if whole else str(pair.box),
         "offset": list(pair.offset),
         "ignore": job.ignore,

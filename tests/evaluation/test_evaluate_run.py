@@ -188,7 +188,9 @@ def test_volumes_that_changed_are_refused_and_measured_again_when_asked(pair, na
     array[0, 0] = (array[0, 0] + 1) % 3
     with pytest.raises(RunMismatchError, match=r"changed since 1 of 20 chunks were measured, first 0/0.*--stale"):
         pipeline.evaluate(job(pair, out=str(out)))
-    assert pipeline.rerun(out, stale=True)["state"] == "sealed"
+    heard = Heard()
+    assert pipeline.rerun(out, stale=True, listener=heard)["state"] == "sealed"
+    assert heard.notes == ["1 finished chunks changed since; they are measured again"]
     again = pipeline.evaluate(job(pair, out=str(pair / "anew")))
     assert json.loads((out / "metrics.json").read_text()) == again
     assert kept(out) == kept(pair / "anew")
@@ -225,8 +227,10 @@ def test_lost_and_damaged_statistics_are_found_and_made_again(pair):
     assert pipeline.verify(out).ok
 
     (chunks / "0" / "3").unlink()
-    pipeline.evaluate(job(pair, out=str(out)))
+    heard = Heard()
+    pipeline.evaluate(job(pair, out=str(out)), listener=heard)
     assert kept(out) == before, "a chunk that is gone is noticed when the job is run again"
+    assert heard.notes == ["the statistics of 1 finished chunks are gone; they are measured again"]
 
 
 def test_statistics_that_rot_are_never_added_up(pair):
@@ -241,6 +245,17 @@ def test_statistics_that_rot_are_never_added_up(pair):
     assert pipeline.status(out)["pending"] == 1
     pipeline.evaluate(job(pair, out=str(out)))
     assert kept(out) == before
+
+
+def test_places_are_told_as_any_process_knows_them(pair, monkeypatch):
+    """So going on from elsewhere gives the same bytes."""
+    monkeypatch.chdir(pair)
+    pipeline.evaluate(job(pair, prediction="p.zarr", target="t.zarr", out="m"))
+    before = kept(pair / "m")
+    (pair / "m" / "metrics.json").unlink()
+    monkeypatch.chdir(pair / "m")
+    pipeline.rerun(pair / "m")
+    assert kept(pair / "m") == before
 
 
 def test_a_run_that_is_busy_is_left_alone(pair):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from inline import drive, tiny_job
 from networks import make_checkpoint, make_image
 from prefect.client.orchestration import get_client
@@ -17,7 +18,7 @@ from flows.report import report_flow
 from flows.train import train_flow
 from flows.verify import verify_flow
 from pipeline.config import EvaluateJob, IngestJob, Pair, TrainJob
-from pipeline.errors import DamageError, InputError
+from pipeline.errors import DamageError, InputError, RunMismatchError
 from pipeline.model.architecture import UNetArchitecture
 from pipeline.run.status import status
 
@@ -88,6 +89,18 @@ def test_a_prediction_becomes_metrics_and_a_page(shown, tmp_path):
     page = state.result()
     assert "<html" in Path(page).read_text()
     assert page in shown(state)["report-page"].data
+
+
+def test_what_changed_is_measured_again_where_it_is_asked_for(server, tmp_path):
+    ids = np.zeros((64, 128), np.uint8)
+    output = make_run(tmp_path, ids)
+    save(tmp_path / "target.zarr", ids, "yx", chunks=64)
+    job = EvaluateJob(prediction=str(output), target=str(tmp_path / "target.zarr"), out=str(tmp_path / "metrics"))
+    assert evaluate_flow(job)["accuracy"] == 1.0
+    zarr.open_array(str(tmp_path / "target.zarr"), mode="r+")[0, 0] = 1
+    with pytest.raises(RunMismatchError, match="has changed since 1 of 2 chunks were measured"):
+        evaluate_flow(job)
+    assert evaluate_flow(job, stale=True)["accuracy"] == 1 - 1 / ids.size
 
 
 def test_a_refused_job_fails_its_flow(server, tmp_path):
