@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -29,20 +29,6 @@ INSIDE = "inside"
 
 _BLOCK = 1 << 20
 """Bytes of a file that are read at once."""
-
-
-class AreaSource(Protocol):
-    """Areas as a plan knows them."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Everything that decides them; JSON-ready."""
-        ...
-
-    @property
-    def labels(self) -> Mapping[int, str]:
-        """Names of areas by their number."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,6 @@ class Comparison:
         box: what is compared, in the prediction's voxels.
         kind: what the prediction holds.
         names: of the class ids 0, 1, ...; None where nobody names them.
-        recorded: what the run of the prediction recorded; None where it was made otherwise.
     """
 
     prediction: Volume
@@ -48,7 +47,6 @@ class Comparison:
     box: Box
     kind: Kind
     names: tuple[str, ...] | None
-    recorded: dict[str, Any] | None
 
     @property
     def stored_chunk(self) -> tuple[int, ...]:
@@ -80,7 +78,9 @@ def open_comparison(job: EvaluateJob) -> Comparison:
     if absolute(job.prediction) == absolute(job.target) and job.level == job.target_level:
         raise InputError(f"prediction and target are the same volume, {job.prediction}; name the target's own")
     recorded = _recorded(job.prediction)
-    probable = job.probabilities or (recorded or {}).get("settings", {}).get("kind") == "probabilities"
+    probable = job.probabilities
+    if probable is None:
+        probable = (recorded or {}).get("settings", {}).get("kind") == "probabilities"
     prediction = (_open_probabilities if probable and not job.instances else open_class_ids)(
         job.prediction, role="prediction", level=job.level
     )
@@ -97,7 +97,7 @@ def open_comparison(job: EvaluateJob) -> Comparison:
     if box.is_empty:
         raise InputError(f"--region: holds no voxel that both cover, which is {common} of the prediction")
     names = _names(job, kind, [prediction, target], recorded)
-    return Comparison(prediction, target, offset, box, kind, names, recorded)
+    return Comparison(prediction, target, offset, box, kind, names)
 
 
 def open_class_ids(url: str, *, role: str, holes: str = "error", level: int = 0) -> Volume:

@@ -195,6 +195,8 @@ def test_a_segmentation_s_probabilities_are_known(tmp_path):
     assert list(found["classes"]) == ["background", "cell"]
     assert found["mean_iou"] == 1
     assert found["probabilities"]["classes"]["cell"]["roc_auc"] == 1
+    with pytest.raises(InputError, match=r"has a channel axis .* or pass --probabilities"):
+        pipeline.evaluate(job(tmp_path, prediction=str(output), probabilities=False))
 
 
 @pytest.mark.parametrize("kind", ["labels", "probabilities"])
