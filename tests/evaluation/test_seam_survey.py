@@ -52,6 +52,18 @@ def test_a_smooth_volume_has_no_seams(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_without_seams_z_deviates_by_about_one_and_nothing_is_flagged(kind):
+    shape, found = (384, 384), []
+    for seed in range(16):
+        values = stored(texture(shape, seed, wide=3 + 7 * (seed % 2)), kind)
+        survey_of_one = survey(values, subject(shape, (96, 96), (48, 48), kind=kind))
+        assert flagged(survey_of_one, limit=0.5) == set()
+        found += [each.z for each in survey_of_one.finding().contrasts]
+    assert abs(np.mean(found)) < 0.5
+    assert 0.7 < np.std(found) < 1.4
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_offset_of_every_chunk_is_found_at_the_borders_of_chunks(kind):
     shape, offsets = (768, 768), np.random.default_rng(1).standard_normal((6, 6)) * 0.8
     found = survey(
