@@ -1,6 +1,7 @@
 """How a run ends that does not end well: what stopped it is told, and what is not done stays pending."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 from networks import make_image
@@ -80,3 +81,24 @@ def test_a_run_that_another_process_is_at_is_refused_and_nobody_is_alarmed(sessi
     with pytest.raises(RunBusyError, match="another process is writing"):
         refused()
     assert said == []
+
+
+@pytest.mark.parametrize("flagged", [False, True])
+def test_seams_are_shown_where_a_result_has_some(monkeypatch, flagged):
+    contrast = {
+        "borders": "tile",
+        "axis": "y",
+        "scale": "fine",
+        "strips": 96,
+        "share": 0.8,
+        "ratio": 1.9,
+        "p": 1e-9,
+    }
+    seams, shown = {"flagged": flagged, "flagged_by": [contrast] * flagged}, []
+    monkeypatch.setattr("flows.session.status", lambda output: {"seams": seams})
+    monkeypatch.setattr("flows.session.show_table", lambda key, rows, text: shown.append((key, rows)))
+    session = Session(SegmentJob(input="in.zarr", output="out.zarr", model="model.safetensors"))
+    session._run = SimpleNamespace(seal=lambda found: None)
+    session._found = SimpleNamespace(root="abcd")
+    assert session.seal() == "abcd"
+    assert shown == ([("segment-seams", [contrast])] if flagged else [])
