@@ -39,7 +39,7 @@ def expected(root):
 
 @pytest.fixture(scope="module")
 def server():
-    with S3Server(patience=0.05) as server:
+    with S3Server(patience=2.0) as server:
         yield server
 
 

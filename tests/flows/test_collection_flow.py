@@ -51,23 +51,23 @@ def test_rows_that_need_somebody_come_first_and_there_are_not_too_many():
     ("device", "gpus", "held"),
     [
         ("cpu", ("0",), []),
-        ("cuda", ("0",), ["overtile-gpu"]),
+        ("cuda", ("0",), [("overtile-gpu", 3)]),
         ("auto", (), []),
-        ("auto", ("0",), ["overtile-gpu"]),
+        ("auto", ("0",), [("overtile-gpu", 3)]),
     ],
 )
-def test_only_work_on_a_gpu_waits_for_one(monkeypatch, device, gpus, held):
+def test_only_work_on_gpus_waits_for_them(monkeypatch, device, gpus, held):
     taken = []
 
     @contextmanager
-    def concurrency(name, *, strict):
+    def concurrency(name, *, occupy, strict):
         assert not strict, "without the limit nothing waits"
-        taken.append(name)
+        taken.append((name, occupy))
         yield
 
     monkeypatch.setattr(limits, "concurrency", concurrency)
     monkeypatch.setattr(limits, "this_machine", lambda: Machine(2, 1 << 30, gpus, "test"))
-    with gpu_slot(device):
+    with gpu_slot(device, 3):
         assert taken == held
 
 

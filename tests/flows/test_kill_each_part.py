@@ -150,7 +150,7 @@ def test_a_cancelled_run_stops_leaves_nothing_behind_and_is_gone_on_with(stage, 
     ours = stage.parts["worker"].family()[1:]
     assert ours, "the flow run and its own workers are processes below Prefect's worker"
     stage.client.set_flow_run_state(run, Cancelling())
-    # Prefect gives a flow run 30 s to end, from when its worker hears of it, and kills it then: this one ends by itself.
+    # Prefect gives a flow run 30 s to end, once its worker hears of it, and kills it then: this one ends by itself.
     wait_until(lambda: not any(process.is_running() for process in ours), 30)
     stage.wait_for(run, "Cancelled")
     found = status(output)
