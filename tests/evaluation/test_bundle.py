@@ -65,6 +65,7 @@ def test_statistics_of_every_kind_come_back_as_they_were():
         gzip.compress(json.dumps({"format": FORMAT, "classes": {"counts": [[1]]}, "holes": {}}).encode()),
         gzip.compress(b"x" * 100)[:-12],
     ],
+    ids=["empty", "nothing", "a list", "no format", "another format", "no classes", "no square", "cut off"],
 )
 def test_what_is_no_bundle_is_damage(data):
     with pytest.raises(DamageError, match="here: no statistics of a chunk"):
