@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from pipeline.errors import InputError
+from pipeline.training.quiet import quiet_lightning
 
 NEEDS = {"csv": (), "tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",), "wandb": ("wandb",)}
 """Packages of which each logger needs one."""
@@ -58,6 +59,7 @@ def make_loggers(
                 made.append(MLFlowLogger(experiment_name="overtile", run_name=name))
             case "wandb":
                 made.append(WandbLogger(name=name, save_dir=folder, project="overtile"))
-    for logger in made:
-        logger.log_hyperparams(dict(settings))
+    with quiet_lightning():
+        for logger in made:
+            logger.log_hyperparams(dict(settings))
     return made
