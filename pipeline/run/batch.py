@@ -7,10 +7,11 @@ import queue
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from distributed import KilledWorker
+from distributed import Future, KilledWorker
 
 from pipeline.run.agenda import Agenda
 from pipeline.run.attempt import describe
@@ -23,6 +24,9 @@ from pipeline.run.worker import Unit, UnitResult, run_unit
 
 LOOK = 0.5
 """Seconds between two looks at what is overdue, and at whether the run was stopped."""
+
+CLOSED = ("closing", "closed")
+"""States of a Dask client that answers no more."""
 
 FETCH = (5.0, 60.0)
 """Seconds in which a worker should hand over what it says of a unit: as long as a chunk may take, but within these."""
@@ -138,7 +142,7 @@ class Batch:
     def _look_after(self) -> None:
         """Take back what was not begun and must not be; end what is overdue."""
         watch, stopped = self._shared.watch, self._shared.stopped.is_set()
-        if self._shared.client.status in ("closing", "closed"):
+        if self._shared.client.status in CLOSED:
             self._shared.lose("the connection to the Dask scheduler was closed")
             for key in list(self._in_flight):
                 self._put_back(self._take_back(key))
@@ -175,7 +179,7 @@ class Batch:
             return
         start, future = self._shared.watch.begun(key), self._in_flight[key].future
         try:
-            result = future.result(timeout=min(FETCH[1], max(FETCH[0], self._shared.watch.limit())))
+            result = self._fetch(future)
         except KilledWorker as error:
             self._died(self._take_back(key), error)
         except CancelledError as error:
@@ -190,6 +194,26 @@ class Batch:
             self._shared.lose(f"a worker could not run a unit: {describe(error)}")
         else:
             self._take(self._take_back(key), result, start)
+
+    def _fetch(self, future: Future[Any]) -> UnitResult:
+        """Fetch what a unit that has ended gave; a client that is closed meanwhile never answers.
+
+        Raises:
+            TimeoutError: it does not come.
+            CancelledError: the client was closed.
+        """
+        until = time.monotonic() + min(FETCH[1], max(FETCH[0], self._shared.watch.limit()))
+        while True:
+            asked = time.monotonic()
+            try:
+                result: UnitResult = future.result(timeout=min(LOOK, max(0.0, until - asked)))
+                return result
+            except TimeoutError:
+                if self._shared.client.status in CLOSED:
+                    raise CancelledError("the connection to the Dask scheduler was closed") from None
+                now = time.monotonic()
+                if now >= until or now - asked < LOOK / 2:  # the latter: it is the answer that is a TimeoutError
+                    raise
 
     def _take(self, flight: Flight, result: UnitResult, start: Start | None) -> None:
         self._shared.pace.note(result.records)

@@ -1,6 +1,7 @@
 """What a batch makes of units that end in odd ways, on a client that answers as it is told."""
 
 import logging
+import threading
 from collections import deque
 from concurrent.futures import CancelledError
 from types import SimpleNamespace
@@ -267,6 +268,26 @@ def test_a_closed_connection_ends_the_call(make, monkeypatch):
     shared.client.status = "closed"
     with pytest.raises(EnvironmentFaultError, match="connection to the Dask scheduler was closed"):
         batch.run()
+
+
+def test_a_result_that_is_fetched_while_the_connection_is_closed_is_not_waited_for(make, monkeypatch):
+    """The client's loop is gone then, and no answer comes: a cancelled run would stay until it is killed."""
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    shared, batch = make(done)
+    asked = []
+
+    def result(future, timeout):
+        asked.append(timeout)
+        shared.stopped.set()
+        shared.client.status = "closed"
+        threading.Event().wait(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(FakeFuture, "result", result)
+    batch.run()
+    assert asked == [0.01]
+    assert batch.tried == 0
+    assert list(shared.ledger.lacking()) == [0, 1, 2]
 
 
 def test_a_ledger_that_cannot_be_written_ends_the_call_and_stops_the_others(make, monkeypatch):
