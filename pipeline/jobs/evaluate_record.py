@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import platform
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pipeline.config import EvaluateJob
 from pipeline.config.cluster import load_cluster
 from pipeline.evaluation.plan import EvaluationPlan
+from pipeline.jobs.sealing import now
 from pipeline.run.cluster_spec import ClusterSpec, choose_workers, tls_of
 from pipeline.run.folder import EVALUATION
 from pipeline.run.machine import this_machine
@@ -58,8 +58,3 @@ def cluster_of(job: EvaluateJob) -> ClusterSpec:
         tls=tls_of(job),
     )
     return spec
-
-
-def now() -> str:
-    """Return the time, for people to read; nothing is decided by it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

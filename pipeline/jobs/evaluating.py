@@ -15,13 +15,13 @@ from pipeline.errors import FailedChunksError, InputError, RunMismatchError
 from pipeline.evaluation.plan import EvaluationPlan
 from pipeline.evaluation.totals import Bundles, LostObjectError, Totals, add_up
 from pipeline.evaluation.work import EvaluateWork
-from pipeline.jobs.evaluate_record import OUTSIDE, cluster_of, now, run_details
+from pipeline.jobs.evaluate_record import OUTSIDE, cluster_of, run_details
 from pipeline.jobs.listener import Listener
+from pipeline.jobs.sealing import seal_of
 from pipeline.run.cluster import connect
 from pipeline.run.compact import writable_ledger
 from pipeline.run.dispatch import Dispatcher
-from pipeline.run.fingerprint import fingerprint
-from pipeline.run.folder import MAPS, SEALED, RunFolder
+from pipeline.run.folder import MAPS, RunFolder
 from pipeline.run.inline import Inline
 from pipeline.run.lease import Lease
 from pipeline.run.ledger import Ledger
@@ -172,18 +172,9 @@ class Evaluating:
 
     def seal(self) -> None:
         """Write the seal: every chunk is accounted for, and this is the digest of them all."""
-        assert self.ledger.is_complete(), self.ledger.counts()
         self._lease.check()
         self.ledger.sync()
-        self.folder.seal(
-            {
-                "state": SEALED,
-                "root": self.ledger.root_digest(),
-                "fingerprint": fingerprint(self.plan.identity),
-                "counts": self.ledger.counts(),
-                "sealed": now(),
-            }
-        )
+        self.folder.seal(seal_of(self.ledger, self.plan.identity))
 
     def position(self, chunk: int) -> str:
         """Return what messages call a chunk."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import platform
 from typing import Any
 
 from pipeline.config import IngestJob
 from pipeline.jobs.ingest_source import Copied, describe_source
+from pipeline.jobs.sealing import now
 from pipeline.store import absolute
 from pipeline.volume.copying import FINEST, CopyPlan
 from pipeline.volume.file_image import absolute_image
@@ -59,8 +59,3 @@ def run_details(job: IngestJob, copied: Copied, plan: CopyPlan) -> dict[str, Any
         | {"python": platform.python_version()},
         "created": now(),
     }
-
-
-def now() -> str:
-    """Return the time, for people to read; nothing is decided by it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -11,10 +11,11 @@ import numpy as np
 from pipeline.config import IngestJob
 from pipeline.errors import RunMismatchError
 from pipeline.geometry import Box
-from pipeline.jobs.ingest_record import identity, now, run_details
+from pipeline.jobs.ingest_record import identity, run_details
 from pipeline.jobs.ingest_source import Copied
 from pipeline.jobs.ingest_work import IngestProcessor
 from pipeline.jobs.listener import Listener
+from pipeline.jobs.sealing import seal_of
 from pipeline.run.compact import writable_ledger
 from pipeline.run.fingerprint import fingerprint
 from pipeline.run.folder import SEALED, RunFolder
@@ -143,19 +144,10 @@ class Ingestion:
 
     def seal(self) -> None:
         """Write the seal: every chunk is accounted for, and this is the digest of them all."""
-        assert self.ledger.is_complete(), self.ledger.counts()
         self._lease.check()
         self.ledger.sync()
-        self.folder.seal(
-            {
-                "state": SEALED,
-                "root": self.ledger.root_digest(),
-                "metadata": digest_bytes(self.folder.output.at(FINEST).get(METADATA)),
-                "fingerprint": fingerprint(self._identity),
-                "counts": self.ledger.counts(),
-                "sealed": now(),
-            }
-        )
+        metadata = digest_bytes(self.folder.output.at(FINEST).get(METADATA))
+        self.folder.seal(seal_of(self.ledger, self._identity) | {"metadata": metadata})
 
     def publish(self) -> None:
         """Write the image's attributes: from now on viewers see a finished image."""

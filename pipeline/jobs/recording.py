@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import platform
 from typing import Any
 
+from pipeline.jobs.sealing import now
 from pipeline.predict.forward import EngineSpec
 from pipeline.predict.plan import Plan
 from pipeline.predict.work import SegmentWork, SourceSpec
@@ -53,11 +53,6 @@ def segment_work(plan: Plan) -> SegmentWork:
     return SegmentWork(
         plan.fingerprint, source, array, plan.grid, plan.layout, engine, plan.output, mask, plan.nodata
     )
-
-
-def now() -> str:
-    """Return the time, for people to read; nothing is decided by it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _absolute_paths(plan: Plan) -> dict[str, str]:

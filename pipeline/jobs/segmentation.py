@@ -16,7 +16,8 @@ from pipeline.jobs.listener import Listener
 from pipeline.jobs.masking import settle_mask
 from pipeline.jobs.place import place_attributes
 from pipeline.jobs.planning import differing_parts
-from pipeline.jobs.recording import ARRAY, now, run_details, segment_work
+from pipeline.jobs.recording import ARRAY, run_details, segment_work
+from pipeline.jobs.sealing import now
 from pipeline.jobs.seams import keep_seams, recorded_subject
 from pipeline.jobs.stale import stale_chunks
 from pipeline.predict.plan import Plan

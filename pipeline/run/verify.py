@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -125,38 +125,71 @@ def verify(
     seal = folder.read_seal()
     array = None if objects else _open(place)
     whole = array is not None and _is_sealed(place, seal)
-    missing: list[str] = []
-    damaged: list[str] = []
-    claimed: set[str] = set()
-    chunks: set[int] = set()
     decoded = array if decode and whole else None
     checks = _in_threads(
         lambda record: _check(place, record, decoded, grid, on_voxels), last_done(folder, ledger), threads
     )
-    for n, (record, (gone, bad)) in enumerate(checks, start=1):
-        claimed.update(stored.key for stored in record.done.stored)
-        missing.extend(gone)
-        damaged.extend(bad)
-        if gone or bad:
-            chunks.add(record.chunk)
+    compared = _Compared()
+    for n, (record, checked) in enumerate(checks, start=1):
+        compared.add(record, checked)
         if on_progress:
             on_progress(n, ledger.counts()[DONE])
     present = {entry.key for entry in place.entries()}
-    others = present - claimed - {METADATA}
-    leftovers = {key for key in others if key.endswith(PARTIAL)}
-    unclaimed = _keys_of_lacking(ledger, grid, array) if objects or array is not None else set()
-    if METADATA not in present and (present or claimed) and not objects:
-        missing.append(METADATA)
+    if METADATA not in present and (present or compared.claimed) and not objects:
+        compared.missing.append(METADATA)
     elif METADATA in present and not whole:
-        damaged.append(METADATA)
+        compared.damaged.append(METADATA)
+    unclaimed = _keys_of_lacking(ledger, grid, array) if objects or array is not None else set()
+    return _verification(compared, present - compared.claimed - {METADATA}, unclaimed, ledger, seal)
+
+
+@dataclass(slots=True)
+class _Compared:
+    """What comparing chunks has found so far.
+
+    Attributes:
+        claimed: keys that the ledger claims.
+        missing: those of them that are not stored.
+        damaged: those whose bytes are not the claimed ones.
+        chunks: numbers of the chunks that these belong to.
+    """
+
+    claimed: set[str] = field(default_factory=set)
+    missing: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    chunks: set[int] = field(default_factory=set)
+
+    def add(self, record: Record, checked: Checked) -> None:
+        """Take in what was found of a chunk."""
+        gone, bad = checked
+        self.claimed.update(stored.key for stored in record.done.stored)
+        self.missing.extend(gone)
+        self.damaged.extend(bad)
+        if gone or bad:
+            self.chunks.add(record.chunk)
+
+
+def _verification(
+    compared: _Compared, others: set[str], unclaimed: set[str], ledger: Ledger, seal: Mapping[str, Any] | None
+) -> Verification:
+    """Return what was found.
+
+    Args:
+        compared: of the chunks that are done.
+        others: stored keys that none of them claims.
+        unclaimed: keys that chunks which are not done may have been stored under.
+        ledger: the run's.
+        seal: its seal, if it has one.
+    """
+    leftovers = {key for key in others if key.endswith(PARTIAL)}
     return Verification(
-        len(claimed),
-        tuple(sorted(missing)),
-        tuple(sorted(damaged)),
+        len(compared.claimed),
+        tuple(sorted(compared.missing)),
+        tuple(sorted(compared.damaged)),
         tuple(sorted(others - leftovers - unclaimed)),
         tuple(sorted(leftovers)),
         len(ledger.lacking()),
-        tuple(sorted(chunks)),
+        tuple(sorted(compared.chunks)),
         ledger.root_digest(),
         seal["root"] if seal else None,
     )
